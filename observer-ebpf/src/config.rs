@@ -1,0 +1,44 @@
+//! What userspace tells the program.
+
+/// Name of the global that holds [`Config`].
+pub const CONFIG_GLOBAL: &str = "CONFIG";
+
+/// Name of the global that holds the [`Offsets`](crate::offsets::Offsets).
+pub const OFFSETS_GLOBAL: &str = "OFFSETS";
+
+/// Set before the program is loaded; constant afterwards.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Not 0: every process is watched and the watch maps are not asked.
+    pub watch_all: u32,
+    /// Added to the kernel's reference counter of a file to get the number of references. Since
+    /// 6.13 `f_ref` stores one less than there are (fs/file.c, `file_ref_t`).
+    pub refs_bias: u32,
+    /// Fill of the ring, bytes, at which the reader is woken. Below it nobody is woken.
+    pub wake_bytes: u32,
+    /// Not 0: the descriptor hooks (layer B) are attached, so close and connect are reported.
+    pub descriptors: u32,
+}
+
+const _: () = assert!(size_of::<Config>() == 16);
+
+/// Why a process is watched: flags, the values of the `WATCHED` map.
+pub mod watch {
+    /// It was named by its pid.
+    pub const PID: u32 = 1;
+    /// Its name is in the `COMMS` map.
+    pub const COMM: u32 = 2;
+    /// Its cgroup was named.
+    pub const CGROUP: u32 = 4;
+    /// Its children are watched too, and theirs.
+    pub const CHILDREN: u32 = 8;
+    /// Flags that a forked child gets from its parent: it has the same name and cgroup.
+    pub const INHERITED: u32 = COMM | CGROUP | CHILDREN;
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, only u32, no padding (size asserted above).
+    unsafe impl aya::Pod for super::Config {}
+}

@@ -1,0 +1,51 @@
+//! Handing records to userspace, and counting what could not be handed over.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::bpf_ktime_get_ns,
+};
+use observer_ebpf::{counter::Counter, record::Header};
+
+use crate::maps::{COUNTERS, RING, config};
+
+/// Bytes above the wake-up mark within which a record wakes the reader. One record crosses the
+/// mark; a band instead of an exact value covers two CPUs that cross it together.
+const WAKE_BAND: u64 = 4_096;
+
+/// Writes one record to the ring. A full ring is counted under `cause`.
+///
+/// Nobody is woken: a wake-up costs more than all of our programs together, so userspace drains
+/// the ring on a timer. Only when the ring fills up is it told at once.
+#[inline(always)]
+pub(crate) fn emit<T: 'static>(cause: Counter, record: T) {
+    let Some(mut slot) = RING.reserve::<T>(0) else {
+        count(cause);
+        return;
+    };
+    slot.write(record);
+    let filled = RING.query(u64::from(BPF_RB_AVAIL_DATA));
+    let wake_at = u64::from(config!(wake_bytes));
+    let flags = if filled >= wake_at && filled < wake_at + WAKE_BAND {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    slot.submit(u64::from(flags));
+}
+
+/// A header of `kind` for now and `tgid`.
+#[inline(always)]
+pub(crate) fn header(kind: u32, tgid: u32) -> Header {
+    // SAFETY: A helper without arguments.
+    Header { kind, tgid, time_ns: unsafe { bpf_ktime_get_ns() } }
+}
+
+/// Adds one to `counter` on this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: The pointer is to this CPU's slot. A program that preempts this one between the
+        // load and the store can lose one count of many; it never makes a loss read as none.
+        unsafe { *value = (*value).wrapping_add(1) };
+    }
+}

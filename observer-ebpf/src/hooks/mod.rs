@@ -1,0 +1,10 @@
+//! One hook a file. Each says its kernel prototype, its first kernel and its layer.
+
+mod accept;
+mod close;
+mod connect;
+mod destroy;
+mod process;
+mod snapshot;
+mod state;
+mod syscall;

@@ -1,0 +1,111 @@
+//! `tp_btf/sched_process_{fork,exec,exit}`: processes come, change and go. Layer A.
+//!
+//! A process that is to be watched is put into the map here, before it runs its first
+//! instruction: userspace would be some milliseconds late. As BTF tracepoints: 5.5.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
+};
+use observer_ebpf::{
+    config::watch,
+    counter::Counter,
+    record::{ProcessChange, kind},
+};
+
+use crate::{
+    emit::{count, emit, header},
+    maps::{COMMS, CONNECTING, WATCHED, config},
+    process::{comm, live_threads, pid, start_ns, tgid, watch_flags},
+};
+
+/// `void sched_process_fork(struct task_struct *parent, struct task_struct *child)`, called from
+/// `kernel_clone` before the child runs.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn fork(ctx: BtfTracePointContext) -> i32 {
+    let (parent, child): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+    let child_tgid = tgid(child);
+    // A new thread is no new process.
+    if pid(child) != child_tgid {
+        return 0;
+    }
+    let parent_tgid = tgid(parent);
+    let parent_flags = watch_flags(parent_tgid);
+    let inherited = parent_flags.unwrap_or(0) & watch::INHERITED;
+    if inherited != 0 {
+        watch(child_tgid, inherited);
+    }
+    if parent_flags.is_some() || config!(watch_all) != 0 {
+        report(kind::FORK, child, parent_tgid, inherited);
+    }
+    0
+}
+
+/// `void sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`,
+/// called from `exec_binprm` when the new program has its name.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn exec(ctx: BtfTracePointContext) -> i32 {
+    let task: *const u8 = ctx.arg(0);
+    let process = tgid(task);
+    let known = watch_flags(process);
+    // SAFETY: Only the presence of the key is asked.
+    let named = unsafe { COMMS.get(&comm(task)) }.is_some();
+    let mut flags = known.unwrap_or(0) & !watch::COMM;
+    if named {
+        flags |= watch::COMM;
+    }
+    if flags != 0 {
+        // SAFETY: Only the value is copied.
+        let children =
+            unsafe { COMMS.get(&comm(task)) }.map_or(0, |flags| *flags & watch::CHILDREN);
+        flags |= children;
+        watch(process, flags);
+    } else if known.is_some() {
+        let _ = WATCHED.remove(&process);
+    }
+    if flags != 0 || known.is_some() || config!(watch_all) != 0 {
+        report(kind::EXEC, task, 0, flags);
+    }
+    0
+}
+
+/// `void sched_process_exit(struct task_struct *p)` (6.16 adds `bool group_dead`), called from
+/// `do_exit` for every thread, before its files are closed.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn exit(ctx: BtfTracePointContext) -> i32 {
+    let task: *const u8 = ctx.arg(0);
+    let _ = CONNECTING.remove(&bpf_get_current_pid_tgid());
+    // `signal->live` was counted down before: 0 means that no thread is left.
+    if live_threads(task) != 0 {
+        return 0;
+    }
+    let process = tgid(task);
+    let flags = watch_flags(process);
+    if flags.is_some() {
+        let _ = WATCHED.remove(&process);
+    }
+    if flags.is_some() || config!(watch_all) != 0 {
+        report(kind::EXIT, task, 0, flags.unwrap_or(0));
+    }
+    0
+}
+
+#[inline(always)]
+fn watch(tgid: u32, flags: u32) {
+    if WATCHED.insert(&tgid, &flags, 0).is_err() {
+        count(Counter::WatchFull);
+    }
+}
+
+#[inline(always)]
+fn report(kind: u32, task: *const u8, parent: u32, watch: u32) {
+    emit(
+        Counter::RingProcess,
+        ProcessChange {
+            header: header(kind, tgid(task)),
+            start_ns: start_ns(task),
+            parent,
+            watch,
+            comm: comm(task),
+        },
+    );
+}

@@ -1,0 +1,87 @@
+//! Which processes are watched, and who a task is.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel_buf,
+};
+use observer_ebpf::COMM_LEN;
+
+use crate::maps::{WATCHED, config, offset};
+
+/// The process this code runs in; in a softirq, whoever was interrupted.
+#[inline(always)]
+pub(crate) fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Whether everything of this process is reported.
+#[inline(always)]
+pub(crate) fn is_watched(tgid: u32) -> bool {
+    config!(watch_all) != 0 || watch_flags(tgid).is_some()
+}
+
+/// Why the process is watched; `None` if it was not named.
+#[inline(always)]
+pub(crate) fn watch_flags(tgid: u32) -> Option<u32> {
+    // SAFETY: The value is copied at once; userspace and the hooks only ever replace it whole.
+    unsafe { WATCHED.get(&tgid) }.copied()
+}
+
+/// Start of the current process since boot, nanoseconds.
+#[inline(always)]
+pub(crate) fn current_start_ns() -> u64 {
+    // SAFETY: The helper returns the running task, which the verifier knows by type; the loads
+    // in `Task` are checked against that type.
+    start_ns(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+}
+
+/// Start of the process that `task` belongs to.
+#[inline(always)]
+pub(crate) fn start_ns(task: *const u8) -> u64 {
+    let leader: *const u8 = load(task, offset!(task_leader));
+    load(leader, offset!(task_start))
+}
+
+/// Process number of `task`.
+#[inline(always)]
+pub(crate) fn tgid(task: *const u8) -> u32 {
+    load(task, offset!(task_tgid))
+}
+
+/// Thread number of `task`.
+#[inline(always)]
+pub(crate) fn pid(task: *const u8) -> u32 {
+    load(task, offset!(task_pid))
+}
+
+/// Process number of the parent of `task`.
+#[inline(always)]
+pub(crate) fn parent_tgid(task: *const u8) -> u32 {
+    tgid(load(task, offset!(task_parent)))
+}
+
+/// Threads of the process that have not begun to exit.
+#[inline(always)]
+pub(crate) fn live_threads(task: *const u8) -> u32 {
+    let signal: *const u8 = load(task, offset!(task_signal));
+    load(signal, offset!(signal_live))
+}
+
+/// Name of the process: its leader thread's, not the thread's that happens to run.
+#[inline(always)]
+pub(crate) fn comm(task: *const u8) -> [u8; COMM_LEN] {
+    let leader: *const u8 = load(task, offset!(task_leader));
+    let name = leader.wrapping_add(offset!(task_comm));
+    let mut comm = [0; COMM_LEN];
+    // SAFETY: The helper checks the address; on failure the name stays empty.
+    let _ = unsafe { bpf_probe_read_kernel_buf(name, &mut comm) };
+    comm
+}
+
+/// A direct load from a kernel object that the verifier knows by type.
+///
+/// The verifier checks the offset against the kernel's BTF and turns a bad pointer into a zero.
+#[inline(always)]
+pub(crate) fn load<T: Copy>(object: *const u8, offset: usize) -> T {
+    // SAFETY: See above: the verifier proves it or refuses the program.
+    unsafe { core::ptr::read_volatile(object.add(offset).cast::<T>()) }
+}

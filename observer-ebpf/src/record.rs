@@ -1,0 +1,125 @@
+//! Records of the ring buffer. Each begins with a [`Header`]; its `kind` tells the rest.
+
+use crate::COMM_LEN;
+
+/// Kinds of [`Header::kind`].
+pub mod kind {
+    /// [`super::StateChange`].
+    pub const STATE: u32 = 1;
+    /// [`super::SocketRef`]: `tcp_destroy_sock`, the kernel gives the socket up.
+    pub const DESTROY: u32 = 2;
+    /// [`super::SocketRef`]: accept(2) returned a descriptor.
+    pub const ACCEPT: u32 = 3;
+    /// [`super::SocketRef`]: close(2) was entered for a descriptor of a TCP socket.
+    pub const CLOSE: u32 = 4;
+    /// [`super::SocketRef`]: connect(2) returned for a TCP descriptor.
+    pub const CONNECT: u32 = 5;
+    /// [`super::ProcessChange`]: a process (not a thread) was forked.
+    pub const FORK: u32 = 6;
+    /// [`super::ProcessChange`]: a process runs a new program.
+    pub const EXEC: u32 = 7;
+    /// [`super::ProcessChange`]: the last thread of a process is exiting.
+    pub const EXIT: u32 = 8;
+}
+
+/// The start of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// The process in whose context the hook ran. In a softirq that is whoever was interrupted:
+    /// only some records make it the owner.
+    pub tgid: u32,
+    /// `CLOCK_MONOTONIC` at the hook, nanoseconds (`bpf_ktime_get_ns`).
+    pub time_ns: u64,
+}
+
+/// One change of TCP state (`inet_sock_set_state`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateChange {
+    /// `tgid` is the owner only where `start_ns` is not 0.
+    pub header: Header,
+    /// The socket's cookie; never 0.
+    pub cookie: u64,
+    /// Start of the process `header.tgid` since boot, nanoseconds; 0 unless the process itself
+    /// caused the change (connect(2), listen(2)).
+    pub start_ns: u64,
+    /// Network namespace, its inode number as in `/proc/PID/ns/net`.
+    pub netns: u32,
+    /// The descriptor given to connect(2), or -1 where it is not known.
+    pub fd: i32,
+    /// TCP state before, as `tcp_state`.
+    pub old: u8,
+    /// TCP state after.
+    pub new: u8,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Remote port, host byte order.
+    pub remote_port: u16,
+    /// Local address, network byte order; IPv4 uses the first 4 bytes.
+    pub local: [u8; 16],
+    /// Remote address, network byte order; IPv4 uses the first 4 bytes.
+    pub remote: [u8; 16],
+    /// `tcp_sock.copied_seq`: how far the program has read, a sequence number. Read when the new
+    /// state is ESTABLISHED or CLOSE_WAIT, else 0.
+    pub copied_seq: u32,
+    /// `rcv_nxt - copied_seq`, bytes, the FIN counted as one. Read when `copied_seq` is.
+    pub unread: u32,
+}
+
+/// Something happened to a descriptor or to a socket as a whole.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketRef {
+    /// For accept, connect and close `tgid` is the caller.
+    pub header: Header,
+    /// The socket's cookie; 0 where the kernel has not made one yet.
+    pub cookie: u64,
+    /// Start of the calling process since boot, nanoseconds; 0 for destroy.
+    pub start_ns: u64,
+    /// The descriptor; -1 for destroy.
+    pub fd: i32,
+    /// close: references to the open file, the one that close(2) will drop included. A hint: a
+    /// thread inside a syscall, io_uring or a message in flight raise it. connect: the negated
+    /// return value. Otherwise 0.
+    pub detail: u32,
+}
+
+/// A process was forked, runs a new program or exits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessChange {
+    /// `tgid` is the process that changed (fork: the child).
+    pub header: Header,
+    /// Its start since boot, nanoseconds.
+    pub start_ns: u64,
+    /// fork: the parent's tgid. Otherwise 0.
+    pub parent: u32,
+    /// The watch flags (`config::watch`) that the process has now.
+    pub watch: u32,
+    /// Name of its leader thread, zero-terminated.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<StateChange>() == 88);
+    assert!(size_of::<SocketRef>() == 40);
+    assert!(size_of::<ProcessChange>() == 48);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, only integers and arrays of them, no padding (sizes asserted above).
+    unsafe impl aya::Pod for super::Header {}
+    // SAFETY: As for `Header`.
+    unsafe impl aya::Pod for super::StateChange {}
+    // SAFETY: As for `Header`.
+    unsafe impl aya::Pod for super::SocketRef {}
+    // SAFETY: As for `Header`.
+    unsafe impl aya::Pod for super::ProcessChange {}
+}
