@@ -34,6 +34,13 @@ pub(crate) fn current_start_ns() -> u64 {
     start_ns(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
 }
 
+/// Name of the current process.
+#[inline(always)]
+pub(crate) fn current_comm() -> [u8; COMM_LEN] {
+    // SAFETY: As for `current_start_ns`.
+    comm(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+}
+
 /// Start of the process that `task` belongs to.
 #[inline(always)]
 pub(crate) fn start_ns(task: *const u8) -> u64 {

@@ -12,14 +12,12 @@ pub mod kind {
     pub const ACCEPT: u32 = 3;
     /// [`super::SocketRef`]: close(2) was entered for a descriptor of a TCP socket.
     pub const CLOSE: u32 = 4;
-    /// [`super::SocketRef`]: connect(2) returned for a TCP descriptor.
-    pub const CONNECT: u32 = 5;
     /// [`super::ProcessChange`]: a process (not a thread) was forked.
-    pub const FORK: u32 = 6;
+    pub const FORK: u32 = 5;
     /// [`super::ProcessChange`]: a process runs a new program.
-    pub const EXEC: u32 = 7;
+    pub const EXEC: u32 = 6;
     /// [`super::ProcessChange`]: the last thread of a process is exiting.
-    pub const EXIT: u32 = 8;
+    pub const EXIT: u32 = 7;
 }
 
 /// The start of every record.
@@ -69,13 +67,15 @@ pub struct StateChange {
     pub copied_seq: u32,
     /// `rcv_nxt - copied_seq`, bytes, the FIN counted as one. Read when `copied_seq` is.
     pub unread: u32,
+    /// Name of the process `header.tgid`; empty where `start_ns` is 0.
+    pub comm: [u8; COMM_LEN],
 }
 
 /// Something happened to a descriptor or to a socket as a whole.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SocketRef {
-    /// For accept, connect and close `tgid` is the caller.
+    /// For accept and close `tgid` is the caller.
     pub header: Header,
     /// The socket's cookie; 0 where the kernel has not made one yet.
     pub cookie: u64,
@@ -84,9 +84,10 @@ pub struct SocketRef {
     /// The descriptor; -1 for destroy.
     pub fd: i32,
     /// close: references to the open file, the one that close(2) will drop included. A hint: a
-    /// thread inside a syscall, io_uring or a message in flight raise it. connect: the negated
-    /// return value. Otherwise 0.
-    pub detail: u32,
+    /// thread inside a syscall, io_uring or a message in flight raise it. Otherwise 0.
+    pub references: u32,
+    /// accept: name of the process `header.tgid`. Otherwise empty.
+    pub comm: [u8; COMM_LEN],
 }
 
 /// A process was forked, runs a new program or exits.
@@ -107,8 +108,8 @@ pub struct ProcessChange {
 
 const _: () = {
     assert!(size_of::<Header>() == 16);
-    assert!(size_of::<StateChange>() == 88);
-    assert!(size_of::<SocketRef>() == 40);
+    assert!(size_of::<StateChange>() == 104);
+    assert!(size_of::<SocketRef>() == 56);
     assert!(size_of::<ProcessChange>() == 48);
 };
 

@@ -52,7 +52,7 @@ pub(crate) fn is_marked(sk: *const u8) -> bool {
 
 /// Marks `sk`. A failure is counted: userspace then looks for the socket by snapshot.
 #[inline(always)]
-pub(crate) fn mark(sk: *const u8) {
+pub(crate) fn mark(sk: *const u8) -> bool {
     let mut value = 1u32;
     // SAFETY: The verifier checks the pointers; the value is copied.
     let slot = unsafe {
@@ -66,6 +66,7 @@ pub(crate) fn mark(sk: *const u8) {
     if slot.is_null() {
         count(Counter::MarkFailed);
     }
+    !slot.is_null()
 }
 
 /// Whether events of `sk` are reported.
@@ -137,7 +138,7 @@ pub(crate) struct Found {
     /// 0 if nobody asked for its cookie yet.
     pub(crate) cookie: u64,
     /// References to the open file.
-    pub(crate) refs: u32,
+    pub(crate) references: u32,
 }
 
 /// The TCP socket behind descriptor `fd` of the running process.
@@ -178,10 +179,10 @@ pub(crate) fn behind_descriptor(fd: u32) -> Option<Found> {
     if protocol != TCP {
         return None;
     }
-    let refs: u32 = read(file, offset!(file_refs))?;
+    let references: u32 = read(file, offset!(file_refs))?;
     Some(Found {
         cookie: read(sk, offset!(skc_cookie))?,
-        refs: refs.wrapping_add(config!(refs_bias)),
+        references: references.wrapping_add(config!(refs_bias)),
     })
 }
 

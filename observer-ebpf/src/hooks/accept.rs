@@ -10,7 +10,7 @@ use observer_ebpf::{
 use super::syscall;
 use crate::{
     emit::{emit, header},
-    process::{current_start_ns, current_tgid, is_watched},
+    process::{current_comm, current_start_ns, current_tgid, is_watched},
     sock,
 };
 
@@ -30,7 +30,8 @@ pub fn accept(ctx: TracePointContext) -> u32 {
                 cookie: found.cookie,
                 start_ns: current_start_ns(),
                 fd: fd as i32,
-                detail: 0,
+                references: 0,
+                comm: current_comm(),
             },
         );
     }

@@ -5,6 +5,7 @@
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use observer_ebpf::{
+    COMM_LEN,
     counter::Counter,
     record::{SocketRef, kind},
 };
@@ -32,7 +33,8 @@ pub fn close_enter(ctx: TracePointContext) -> u32 {
                 cookie: found.cookie,
                 start_ns: current_start_ns(),
                 fd: fd as i32,
-                detail: found.refs,
+                references: found.references,
+                comm: [0; COMM_LEN],
             },
         );
     }

@@ -5,6 +5,7 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use observer_ebpf::{
+    COMM_LEN,
     counter::Counter,
     record::{SocketRef, kind},
 };
@@ -27,7 +28,8 @@ pub fn destroy(ctx: BtfTracePointContext) -> i32 {
                 cookie: sock::cookie(sk),
                 start_ns: 0,
                 fd: -1,
-                detail: 0,
+                references: 0,
+                comm: [0; COMM_LEN],
             },
         );
     }

@@ -98,7 +98,8 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
     let tgid = process::tgid(task);
     if config!(watch_all) == 0 && !sock::is_marked(sk) {
         process::watch_flags(tgid)?;
-        sock::mark(sk);
+        // A failure was counted; the row is written all the same.
+        let _ = sock::mark(sk);
     }
     let mut row = describe(sk)?;
     row.tgid = tgid;

@@ -7,7 +7,9 @@
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
+use aya_log_ebpf::warn;
 use observer_ebpf::{
+    COMM_LEN,
     counter::Counter,
     record::{StateChange, kind},
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT},
@@ -16,7 +18,7 @@ use observer_ebpf::{
 use crate::{
     emit::{emit, header},
     maps::{CONNECTING, config},
-    process::{current_start_ns, is_watched},
+    process::{current_comm, current_start_ns, is_watched},
     sock,
 };
 
@@ -46,7 +48,10 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         if !by_owner || !is_watched(tgid) {
             return None;
         }
-        sock::mark(sk);
+        if !sock::mark(sk) {
+            // Rare, and the operator can act: net.core.optmem_max bounds what a socket may carry.
+            warn!(ctx, "no memory to mark a socket of process {} as watched", tgid);
+        }
     }
     let ends = sock::ends(sk)?;
     let fd = if new == SYN_SENT {
@@ -78,6 +83,7 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
             remote: ends.remote,
             copied_seq,
             unread,
+            comm: if by_owner { current_comm() } else { [0; COMM_LEN] },
         },
     );
     Some(())
