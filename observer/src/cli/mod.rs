@@ -1,0 +1,100 @@
+//! The command line: one file per verb.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{demo::child::Child, linger, observer::ObserverError};
+
+mod demo;
+mod docs;
+mod duration;
+mod logger;
+mod watch;
+
+/// Exit codes (sysexits.h has 64, 69 and 77).
+pub mod exit {
+    /// All is well.
+    pub const OK: u8 = 0;
+    /// A finding is open.
+    pub const FINDING: u8 = 1;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// The kernel or a service is not able.
+    pub const UNABLE: u8 = 69;
+    /// No permission.
+    pub const PERMISSION: u8 = 77;
+}
+
+/// Names leaked TCP descriptors, as they leak, in any process of this host.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Watch(Box<watch::Watch>),
+    Demo(demo::Demo),
+    #[command(hide = true)]
+    GenerateDocs(docs::GenerateDocs),
+    #[command(hide = true)]
+    DemoChild(Child),
+    #[command(hide = true, name = linger::VERB)]
+    HoldHooks,
+}
+
+/// Why a verb failed: what to say, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn unable(message: impl ToString) -> Self {
+        Self { code: exit::UNABLE, message: message.to_string() }
+    }
+}
+
+impl From<ObserverError> for Failure {
+    fn from(error: ObserverError) -> Self {
+        let code = match &error {
+            ObserverError::Probe(error) if error.is_permission() => exit::PERMISSION,
+            ObserverError::Selection(_) => exit::USAGE,
+            ObserverError::Probe(_) | ObserverError::Output(_) => exit::UNABLE,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+/// Runs the command line `args` and tells the exit code.
+#[expect(clippy::print_stderr, reason = "the edge where errors reach the person")]
+pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    logger::init();
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows where each goes. A closed stream is
+            // nothing to complain about.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let result = match cli.command {
+        Command::Watch(verb) => verb.run(),
+        Command::Demo(verb) => verb.run(),
+        Command::GenerateDocs(verb) => verb.run(),
+        Command::DemoChild(child) => child.run().map(|()| exit::OK).map_err(Failure::unable),
+        Command::HoldHooks => linger::hold().map(|()| exit::OK).map_err(Failure::unable),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(Failure { code, message }) => {
+            eprintln!("sockwarden: {message}");
+            ExitCode::from(code)
+        }
+    }
+}

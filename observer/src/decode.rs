@@ -1,0 +1,358 @@
+//! PURE and total: bytes of the ring and of the snapshot into [`crate::model`].
+//!
+//! Any bytes give a value or an error, never a panic: the program in the kernel may be of another
+//! version than this code, and the object is only as trustworthy as its build. The layout is that
+//! of `observer_ebpf::{record, row}`, which have no padding, so fields follow each other.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use observer_ebpf::{
+    AF_INET, AF_INET6, COMM_LEN,
+    config::watch,
+    record::{ProcessChange, SocketRef, StateChange, kind},
+    row::{NO_FD, Row},
+    tcp_state,
+};
+
+use crate::{
+    model::{
+        Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition, SnapshotRow,
+        TcpState, Transition,
+    },
+    ticks::TickRate,
+};
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Another length than the ABI's.
+    #[error("a record of kind {kind} has {len} bytes, not {expected}")]
+    Length {
+        /// Its kind, 0 for a row of a snapshot.
+        kind: u32,
+        /// Its length in bytes.
+        len: usize,
+        /// The ABI's length.
+        expected: usize,
+    },
+    /// A kind that this version does not know.
+    #[error("unknown kind of record: {0}")]
+    Kind(u32),
+    /// A number that is no TCP state.
+    #[error("unknown TCP state: {0}")]
+    State(u8),
+    /// A number that is no IP family.
+    #[error("unknown address family: {0}")]
+    Family(u16),
+    /// The kernel gives every socket a cookie that is not 0.
+    #[error("a socket without a cookie")]
+    NoCookie,
+}
+
+/// One record of the ring; `None` for kinds that say nothing to the table.
+pub fn event(bytes: &[u8]) -> Result<Option<KernelEvent>, DecodeError> {
+    let mut fields = Fields(bytes);
+    let (kind, tgid) = (fields.u32(), fields.u32());
+    let time = MonoTime(fields.u64());
+    let expect = |expected: usize| match bytes.len() == expected {
+        true => Ok(()),
+        false => Err(DecodeError::Length { kind, len: bytes.len(), expected }),
+    };
+    match kind {
+        kind::STATE => {
+            expect(size_of::<StateChange>())?;
+            transition(&mut fields, tgid, time).map(|event| Some(KernelEvent::Transition(event)))
+        }
+        kind::DESTROY | kind::ACCEPT | kind::CLOSE => {
+            expect(size_of::<SocketRef>())?;
+            socket_ref(&mut fields, kind, tgid, time).map(Some)
+        }
+        kind::FORK | kind::EXEC | kind::EXIT => {
+            expect(size_of::<ProcessChange>())?;
+            Ok(Some(process_change(&mut fields, kind, tgid, time)))
+        }
+        unknown => Err(DecodeError::Kind(unknown)),
+    }
+}
+
+/// One row of the snapshot. Ticks of the kernel become moments by `rate`.
+pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
+    let expected = size_of::<Row>();
+    if bytes.len() != expected {
+        return Err(DecodeError::Length { kind: 0, len: bytes.len(), expected });
+    }
+    let mut fields = Fields(bytes);
+    let cookie = cookie(fields.u64())?;
+    let time = MonoTime(fields.u64());
+    let _jiffies = fields.u64();
+    let start_ns = fields.u64();
+    let (tgid, fd, netns) = (fields.u32(), fields.i32(), fields.u32());
+    let state = state(fields.u8())?;
+    let _reserved = fields.u8();
+    let family = fields.u16();
+    let (local_port, remote_port) = (fields.u16(), fields.u16());
+    let read = ReadPosition { copied_seq: fields.u32(), unread: fields.u32() };
+    let (unacked, write_seq) = (fields.u32(), fields.u32());
+    let (sent_ago, received_ago) = (fields.u32(), fields.u32());
+    let _parent = fields.u32();
+    let ends = ends(&mut fields, family, local_port, remote_port)?;
+    let comm = Comm::from_bytes(&fields.array::<COMM_LEN>());
+    Ok(SnapshotRow {
+        time,
+        cookie,
+        state,
+        ends,
+        netns,
+        holder: (fd != NO_FD).then_some(Holder {
+            process: ProcessKey { pid: tgid, start_ns },
+            comm,
+            fd,
+        }),
+        read,
+        unacked,
+        write_seq,
+        // A stamp says in which tick it was; the earliest moment of that tick is certain.
+        last_sent: time.before(rate.duration(sent_ago.saturating_add(1))),
+        last_received: time.before(rate.duration(received_ago.saturating_add(1))),
+    })
+}
+
+/// The clock reading of a row, as (nanoseconds since boot, ticks): what [`TickRate`] needs.
+pub fn row_clock(bytes: &[u8]) -> Option<(u64, u64)> {
+    let mut fields = Fields(bytes.get(..size_of::<Row>())?);
+    let _cookie = fields.u64();
+    Some((fields.u64(), fields.u64()))
+}
+
+fn transition(
+    fields: &mut Fields<'_>,
+    tgid: u32,
+    time: MonoTime,
+) -> Result<Transition, DecodeError> {
+    let cookie = cookie(fields.u64())?;
+    let start_ns = fields.u64();
+    let (netns, fd) = (fields.u32(), fields.i32());
+    let (old, new) = (state(fields.u8())?, state(fields.u8())?);
+    let family = fields.u16();
+    let (local_port, remote_port) = (fields.u16(), fields.u16());
+    let ends = ends(fields, family, local_port, remote_port)?;
+    let read = ReadPosition { copied_seq: fields.u32(), unread: fields.u32() };
+    Ok(Transition {
+        time,
+        cookie,
+        old,
+        new,
+        ends,
+        netns,
+        owner: (start_ns != 0).then_some(ProcessKey { pid: tgid, start_ns }),
+        fd: (fd >= 0).then_some(fd),
+        context_pid: tgid,
+        read: matches!(new as u8, tcp_state::ESTABLISHED | tcp_state::CLOSE_WAIT).then_some(read),
+    })
+}
+
+fn socket_ref(
+    fields: &mut Fields<'_>,
+    kind: u32,
+    tgid: u32,
+    time: MonoTime,
+) -> Result<KernelEvent, DecodeError> {
+    let number = fields.u64();
+    let process = ProcessKey { pid: tgid, start_ns: fields.u64() };
+    let (fd, references) = (fields.i32(), fields.u32());
+    let known = (number != 0).then_some(Cookie(number));
+    Ok(match kind {
+        kind::DESTROY => KernelEvent::Destroyed { time, cookie: cookie(number)? },
+        kind::ACCEPT => KernelEvent::Accepted { time, cookie: known, process, fd },
+        _ => KernelEvent::Closed { time, cookie: known, process, fd, references },
+    })
+}
+
+fn process_change(fields: &mut Fields<'_>, kind: u32, tgid: u32, time: MonoTime) -> KernelEvent {
+    let process = ProcessKey { pid: tgid, start_ns: fields.u64() };
+    let (parent, flags) = (fields.u32(), fields.u32());
+    let comm = Comm::from_bytes(&fields.array::<COMM_LEN>());
+    let watched = flags & (watch::PID | watch::INHERITED) != 0;
+    match kind {
+        kind::FORK => KernelEvent::Forked { time, parent, child: process, comm, watched },
+        kind::EXEC => KernelEvent::Executed { time, process, comm, watched },
+        _ => KernelEvent::Exited { time, process },
+    }
+}
+
+fn ends(
+    fields: &mut Fields<'_>,
+    family: u16,
+    local_port: u16,
+    remote_port: u16,
+) -> Result<Ends, DecodeError> {
+    let (local, remote) = (fields.array::<16>(), fields.array::<16>());
+    let address = |bytes: [u8; 16]| match family {
+        AF_INET => Ok(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+        AF_INET6 => Ok(IpAddr::V6(Ipv6Addr::from(bytes))),
+        unknown => Err(DecodeError::Family(unknown)),
+    };
+    Ok(Ends::new((address(local)?, local_port), (address(remote)?, remote_port)))
+}
+
+fn cookie(number: u64) -> Result<Cookie, DecodeError> {
+    match number {
+        0 => Err(DecodeError::NoCookie),
+        number => Ok(Cookie(number)),
+    }
+}
+
+fn state(number: u8) -> Result<TcpState, DecodeError> {
+    TcpState::from_kernel(number).ok_or(DecodeError::State(number))
+}
+
+/// Takes integers from the front; past the end they are 0, and the length is checked elsewhere.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        match self.0.split_first_chunk::<N>() {
+            Some((head, rest)) => {
+                self.0 = rest;
+                *head
+            }
+            None => {
+                self.0 = &[];
+                [0; N]
+            }
+        }
+    }
+
+    fn u8(&mut self) -> u8 {
+        self.array::<1>()[0]
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_ne_bytes(self.array())
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::from_ne_bytes(self.array())
+    }
+
+    fn i32(&mut self) -> i32 {
+        i32::from_ne_bytes(self.array())
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_ne_bytes(self.array())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use observer_ebpf::record::Header;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RATE: TickRate = TickRate::HZ_250;
+
+    /// A record as the kernel writes it.
+    fn state_bytes(change: &StateChange) -> Vec<u8> {
+        let StateChange { header, cookie, start_ns, netns, fd, old, new, family, .. } = *change;
+        [
+            header.kind.to_ne_bytes().as_slice(),
+            &header.tgid.to_ne_bytes(),
+            &header.time_ns.to_ne_bytes(),
+            &cookie.to_ne_bytes(),
+            &start_ns.to_ne_bytes(),
+            &netns.to_ne_bytes(),
+            &fd.to_ne_bytes(),
+            &[old, new],
+            &family.to_ne_bytes(),
+            &change.local_port.to_ne_bytes(),
+            &change.remote_port.to_ne_bytes(),
+            &change.local,
+            &change.remote,
+            &change.copied_seq.to_ne_bytes(),
+            &change.unread.to_ne_bytes(),
+            &change.comm,
+        ]
+        .concat()
+    }
+
+    fn sample() -> StateChange {
+        let mut local = [0; 16];
+        local[..4].copy_from_slice(&[10, 0, 0, 7]);
+        StateChange {
+            header: Header { kind: kind::STATE, tgid: 4711, time_ns: 99 },
+            cookie: 0x1234,
+            start_ns: 5,
+            netns: 7,
+            fd: 23,
+            old: 7,
+            new: 2,
+            family: AF_INET,
+            local_port: 0,
+            remote_port: 1883,
+            local,
+            remote: local,
+            copied_seq: 1,
+            unread: 2,
+            comm: *b"node\0\0\0\0\0\0\0\0\0\0\0\0",
+        }
+    }
+
+    #[test]
+    fn a_change_of_state_keeps_every_field() {
+        let decoded = event(&state_bytes(&sample())).expect("valid");
+        let Some(KernelEvent::Transition(event)) = decoded else { panic!("{decoded:?}") };
+        assert_eq!(event.time, MonoTime(99));
+        assert_eq!(event.cookie, Cookie(0x1234));
+        assert_eq!((event.old, event.new), (TcpState::Close, TcpState::SynSent));
+        assert_eq!(event.ends.remote, "10.0.0.7:1883".parse().expect("an address"));
+        assert_eq!(event.owner, Some(ProcessKey { pid: 4711, start_ns: 5 }));
+        assert_eq!((event.fd, event.netns, event.read), (Some(23), 7, None));
+    }
+
+    #[test]
+    fn v4_mapped_addresses_are_written_as_ipv4() {
+        let mapped = Ipv4Addr::new(127, 0, 0, 1).to_ipv6_mapped().octets();
+        let change = StateChange { family: AF_INET6, local: mapped, ..sample() };
+        let decoded = event(&state_bytes(&change)).expect("valid");
+        let Some(KernelEvent::Transition(event)) = decoded else { panic!("{decoded:?}") };
+        assert_eq!(event.ends.local.to_string(), "127.0.0.1:0");
+    }
+
+    #[test]
+    fn what_is_no_record_is_named() {
+        let cases = [
+            (StateChange { cookie: 0, ..sample() }, DecodeError::NoCookie),
+            (StateChange { old: 77, ..sample() }, DecodeError::State(77)),
+            (StateChange { family: 1, ..sample() }, DecodeError::Family(1)),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(event(&state_bytes(&change)), Err(expected));
+        }
+        let short = &state_bytes(&sample())[..40];
+        assert_eq!(
+            event(short),
+            Err(DecodeError::Length { kind: 1, len: 40, expected: size_of::<StateChange>() })
+        );
+        assert_eq!(event(&[]), Err(DecodeError::Kind(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_value_or_an_error(
+            bytes in proptest::collection::vec(any::<u8>(), 0..160), kind in 0u32..10
+        ) {
+            let _ = event(&bytes);
+            let _ = row(&bytes, RATE);
+            let _ = row_clock(&bytes);
+            let mut bytes = bytes;
+            bytes.resize(128, 0);
+            let _ = row(&bytes, RATE);
+            bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+            for len in [56, 48, 104] {
+                let _ = event(&bytes[..len]);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! How long each kind may last before it is a finding.
+
+use std::time::Duration;
+
+use crate::detect::Kind;
+
+/// A time for each kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budgets([Duration; Kind::ALL.len()]);
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self(Kind::ALL.map(Kind::default_budget))
+    }
+}
+
+impl Budgets {
+    /// The budget of `kind`.
+    pub fn get(&self, kind: Kind) -> Duration {
+        self.0[kind as usize]
+    }
+
+    /// Changes the budget of `kind`.
+    pub fn set(&mut self, kind: Kind, budget: Duration) {
+        self.0[kind as usize] = budget;
+    }
+
+    /// The smallest budget of the kinds that rest on what only snapshots show.
+    pub fn smallest_of_snapshots(&self) -> Duration {
+        let kinds = [Kind::DeadFd, Kind::Inherited, Kind::Undrained];
+        kinds.into_iter().map(|kind| self.get(kind)).min().unwrap_or(Duration::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_own() {
+        let mut budgets = Budgets::default();
+        budgets.set(Kind::Undrained, Duration::from_secs(3));
+        for kind in Kind::ALL {
+            let expected = match kind {
+                Kind::Undrained => Duration::from_secs(3),
+                _ => kind.default_budget(),
+            };
+            assert_eq!(budgets.get(kind), expected, "{}", kind.code());
+        }
+        assert_eq!(budgets.smallest_of_snapshots(), Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,161 @@
+//! The cases of the detectors: what happened to one socket, and what is to be said then.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use crate::{
+    detect::{Kind, Verdict, judge},
+    model::{
+        Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition, Snapshot,
+        SnapshotRow, TcpState, Transition,
+    },
+    table::{Limits, Table},
+};
+
+/// What happens. A process with number N was forked at N ms.
+#[derive(Clone, Copy)]
+pub(super) enum Step {
+    /// connect(2) by process 1 with descriptor 7.
+    Connects,
+    /// listen(2) by process 1.
+    Listens,
+    /// A transition.
+    Moves(TcpState, TcpState),
+    Accepts(u32, i32),
+    Closes(u32, i32),
+    Executes(u32),
+    Exits(u32),
+    /// A snapshot finds the socket in this state, with these descriptors and this flow.
+    Found(TcpState, &'static [(u32, i32)], Seen),
+    /// A snapshot finds a socket that was never connected.
+    FoundFresh(&'static [(u32, i32)]),
+}
+
+/// What a row says of the flow.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) copied: u32,
+    pub(super) unread: u32,
+    pub(super) written: u32,
+    /// Milliseconds.
+    pub(super) sent: u64,
+    /// Milliseconds.
+    pub(super) received: u64,
+}
+
+pub(super) const IDLE: Seen = Seen { copied: 1, unread: 0, written: 1, sent: 0, received: 0 };
+
+/// What is expected: nothing, or something since so many milliseconds.
+pub(super) type Expected = Option<u64>;
+
+/// Name, steps with their times in milliseconds, and since when something is wrong.
+pub(super) type Case = (&'static str, &'static [(u64, Step)], Expected);
+
+/// Runs the cases of one kind.
+pub(super) fn check(kind: Kind, cases: &[Case]) {
+    for (name, steps, expected) in cases {
+        let mut table =
+            Table::new(Limits { sockets: 16, processes: 16, boot_offset: Duration::ZERO });
+        for (time, step) in *steps {
+            apply(&mut table, ms(*time), *step);
+        }
+        let budget = Duration::from_secs(10);
+        let socket = table.socket(COOKIE).expect("the cases keep the socket");
+        let last = steps.last().map(|(time, _)| *time).unwrap_or_default();
+        let now = expected.map_or(ms(last).after(budget), |since| ms(since).after(budget));
+        let before = MonoTime(now.0 - 1);
+        let (early, late) = match expected.map(ms) {
+            Some(since) => (Verdict::Suspect { since, due: now }, Verdict::Leak { since }),
+            None => (Verdict::Fine, Verdict::Fine),
+        };
+        assert_eq!(judge(kind, socket, before, budget), early, "{name}: before the budget is over");
+        assert_eq!(judge(kind, socket, now, budget), late, "{name}: when the budget is over");
+    }
+}
+
+const COOKIE: Cookie = Cookie(1);
+
+fn ms(time: u64) -> MonoTime {
+    MonoTime(time * 1_000_000)
+}
+
+fn key(pid: u32) -> ProcessKey {
+    ProcessKey { pid, start_ns: ms(u64::from(pid)).0 }
+}
+
+fn ends(remote_port: u16) -> Ends {
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    Ends::new((address, 40_000), (address, remote_port))
+}
+
+fn apply(table: &mut Table, time: MonoTime, step: Step) {
+    let comm = Comm::from_bytes(b"node");
+    let transition = |old, new, owner: Option<ProcessKey>, fd, port| {
+        KernelEvent::Transition(Transition {
+            time,
+            cookie: COOKIE,
+            old,
+            new,
+            ends: ends(port),
+            netns: 1,
+            owner,
+            fd,
+            context_pid: 0,
+            read: None,
+        })
+    };
+    let event = match step {
+        Step::Connects => {
+            transition(TcpState::Close, TcpState::SynSent, Some(key(1)), Some(7), 1883)
+        }
+        Step::Listens => transition(TcpState::Close, TcpState::Listen, Some(key(1)), Some(7), 0),
+        Step::Moves(old, new) => transition(old, new, None, None, 1883),
+        Step::Accepts(pid, fd) => {
+            KernelEvent::Accepted { time, cookie: Some(COOKIE), process: key(pid), fd }
+        }
+        Step::Closes(pid, fd) => {
+            let (cookie, process) = (Some(COOKIE), key(pid));
+            KernelEvent::Closed { time, cookie, process, fd, references: 2 }
+        }
+        Step::Executes(pid) => {
+            KernelEvent::Executed { time, process: key(pid), comm, watched: true }
+        }
+        Step::Exits(pid) => KernelEvent::Exited { time, process: key(pid) },
+        Step::Found(state, holders, seen) => {
+            return found(table, time, state, holders, seen, ends(1883));
+        }
+        Step::FoundFresh(holders) => {
+            return found(table, time, TcpState::Close, holders, IDLE, ends(0));
+        }
+    };
+    table.apply(&event);
+}
+
+fn found(
+    table: &mut Table,
+    time: MonoTime,
+    state: TcpState,
+    holders: &[(u32, i32)],
+    seen: Seen,
+    ends: Ends,
+) {
+    let row = |(pid, fd): &(u32, i32)| SnapshotRow {
+        time,
+        cookie: COOKIE,
+        state,
+        ends,
+        netns: 1,
+        holder: Some(Holder { process: key(*pid), comm: Comm::from_bytes(b"node"), fd: *fd }),
+        read: ReadPosition { copied_seq: seen.copied, unread: seen.unread },
+        unacked: 0,
+        write_seq: seen.written,
+        last_sent: ms(seen.sent),
+        last_received: ms(seen.received),
+    };
+    let rows = holders.iter().map(row).collect();
+    let snapshot =
+        Snapshot { began: time, ended: time, rows, lists_unheld: false, unheld_netns: 1 };
+    table.apply_snapshot(&snapshot, false, false);
+}

@@ -1,0 +1,135 @@
+//! PURE. Findings and their life: a finding is opened, updated and cleared.
+
+mod book;
+mod message;
+
+use std::time::Duration;
+
+pub(crate) use self::book::{Book, Trigger};
+pub use crate::table::Evidence;
+use crate::{
+    detect::Kind,
+    model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+};
+
+/// What happened to an incident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FindingEvent {
+    /// The cause is gone.
+    Cleared,
+    /// It was found.
+    Opened,
+    /// It lasts, and something about it is new.
+    Updated,
+}
+
+impl FindingEvent {
+    /// Its name in output.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Cleared => "cleared",
+            Self::Opened => "opened",
+            Self::Updated => "updated",
+        }
+    }
+}
+
+/// Why an incident was cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClearReason {
+    /// The last descriptor was closed.
+    Closed,
+    /// The kernel gave the socket up.
+    Destroyed,
+    /// The process exited.
+    Exited,
+    /// The table was full: what becomes of the socket is not known.
+    Forgotten,
+    /// Another process uses it now.
+    HandedOver,
+    /// Data were read again.
+    Read,
+    /// Data were sent again.
+    Sent,
+    /// The socket went on to another state.
+    StateLeft,
+    /// No descriptor was found any more.
+    Vanished,
+}
+
+impl ClearReason {
+    /// Its name in output.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Destroyed => "destroyed",
+            Self::Exited => "exited",
+            Self::Forgotten => "forgotten",
+            Self::HandedOver => "handed-over",
+            Self::Read => "read",
+            Self::Sent => "sent",
+            Self::StateLeft => "state-left",
+            Self::Vanished => "vanished",
+        }
+    }
+}
+
+/// A verdict about one socket, as it is reported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Whether it is new, goes on or is over.
+    pub event: FindingEvent,
+    /// Number of the incident: the same from opening to clearing, and never used again.
+    pub id: u64,
+    /// What is wrong.
+    pub kind: Kind,
+    /// When this was found.
+    pub time: MonoTime,
+    /// The process that should act: the owner if it holds the socket, else the first holder.
+    pub process: ProcessKey,
+    /// Its name.
+    pub comm: Comm,
+    /// The socket.
+    pub cookie: Cookie,
+    /// Its state.
+    pub state: TcpState,
+    /// Both ends.
+    pub ends: Ends,
+    /// Network namespace.
+    pub netns: u32,
+    /// All descriptors that refer to it, that of `process` first. In a clearing those that last
+    /// did.
+    pub holders: Vec<Holder>,
+    /// Since when it is wrong, at the least.
+    pub since: MonoTime,
+    /// How long it may be.
+    pub budget: Duration,
+    /// How good the proof is.
+    pub evidence: Evidence,
+    /// Whether the socket was there before it was first seen.
+    pub born_before_observer: bool,
+    /// Bytes that wait to be read.
+    pub unread: u32,
+    /// A sentence for people.
+    pub message: String,
+    /// Why it is over.
+    pub clear_reason: Option<ClearReason>,
+}
+
+impl Finding {
+    /// How long it has been wrong.
+    pub fn age(&self) -> Duration {
+        self.time.since(self.since)
+    }
+}
+
+/// A finding that is not over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    /// As it was last reported.
+    pub finding: Finding,
+    /// When it was first reported.
+    pub opened: MonoTime,
+    /// At which age it is reported again though nothing changed.
+    remind_at: Duration,
+}

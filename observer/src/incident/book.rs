@@ -1,0 +1,214 @@
+//! The open incidents: at most one for a socket and a kind.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    detect::{Kind, Verdict},
+    incident::{ClearReason, Finding, FindingEvent, Incident, message},
+    model::{Cookie, Holder, MonoTime},
+    table::{Gone, Socket, Table},
+};
+
+/// What made the book look at a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// A close(2).
+    Closed,
+    /// A process exited.
+    Exited,
+    /// Any other event.
+    Event,
+    /// A snapshot.
+    Snapshot,
+}
+
+/// All open incidents.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    open: BTreeMap<(Cookie, Kind), Incident>,
+    opened: u64,
+}
+
+impl Book {
+    /// The open incidents, by socket and kind.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Incident> {
+        self.open.values()
+    }
+
+    /// Whether an incident of this kind is open about this socket.
+    pub(crate) fn is_open(&self, cookie: Cookie, kind: Kind) -> bool {
+        self.open.contains_key(&(cookie, kind))
+    }
+
+    /// Whether any incident is open about this socket.
+    pub(crate) fn is_reported(&self, cookie: Cookie) -> bool {
+        self.open.range((cookie, Kind::ALL[0])..).next().is_some_and(|((at, _), _)| *at == cookie)
+    }
+
+    /// Opens an incident.
+    pub(crate) fn open(
+        &mut self,
+        table: &Table,
+        socket: &Socket,
+        kind: Kind,
+        since: MonoTime,
+        budget: Duration,
+        now: MonoTime,
+    ) -> Finding {
+        self.opened += 1;
+        let finding = describe(self.opened, table, socket, kind, since, budget, now);
+        let remind_at = next_reminder(finding.age(), budget);
+        let incident = Incident { finding: finding.clone(), opened: now, remind_at };
+        self.open.insert((socket.cookie, kind), incident);
+        finding
+    }
+
+    /// Judges an open incident again: nothing to say, an update or its end.
+    pub(crate) fn review(
+        &mut self,
+        table: &Table,
+        socket: &Socket,
+        kind: Kind,
+        verdict: Verdict,
+        now: MonoTime,
+        trigger: Trigger,
+    ) -> Option<Finding> {
+        let incident = self.open.get_mut(&(socket.cookie, kind))?;
+        let last = &incident.finding;
+        let is_over = match verdict {
+            Verdict::Fine => true,
+            Verdict::Suspect { since, .. } => since > last.since,
+            Verdict::Leak { .. } => false,
+        };
+        if is_over {
+            let reason = clear_reason(socket, kind, trigger);
+            return self.clear(socket.cookie, kind, reason, Some(socket), now);
+        }
+        let since = verdict.since().unwrap_or(last.since).max(last.since);
+        let finding = describe(last.id, table, socket, kind, since, last.budget, now);
+        let is_new = finding.holders != last.holders
+            || finding.state != last.state
+            || finding.evidence != last.evidence
+            || finding.since != last.since;
+        if !is_new && (trigger != Trigger::Snapshot || finding.age() < incident.remind_at) {
+            return None;
+        }
+        incident.remind_at = next_reminder(finding.age(), finding.budget);
+        incident.finding = Finding { event: FindingEvent::Updated, ..finding };
+        Some(incident.finding.clone())
+    }
+
+    /// Clears all incidents about a socket that left the table.
+    pub(crate) fn left(&mut self, cookie: Cookie, gone: Gone, now: MonoTime) -> Vec<Finding> {
+        let reason = match gone {
+            Gone::Absent => ClearReason::Vanished,
+            Gone::Destroyed => ClearReason::Destroyed,
+            Gone::Evicted => ClearReason::Forgotten,
+        };
+        let clear = |kind| self.clear(cookie, kind, reason, None, now);
+        Kind::ALL.into_iter().filter_map(clear).collect()
+    }
+
+    fn clear(
+        &mut self,
+        cookie: Cookie,
+        kind: Kind,
+        reason: ClearReason,
+        socket: Option<&Socket>,
+        now: MonoTime,
+    ) -> Option<Finding> {
+        let incident = self.open.remove(&(cookie, kind))?;
+        let mut finding = incident.finding;
+        finding.event = FindingEvent::Cleared;
+        finding.time = now.max(finding.since);
+        finding.clear_reason = Some(reason);
+        if let Some(socket) = socket {
+            finding.state = socket.state;
+            finding.ends = socket.ends;
+            finding.unread = socket.unread();
+        }
+        finding.message = message::cleared(&finding, reason);
+        Some(finding)
+    }
+}
+
+/// An incident is reported again when its age has doubled past the budget.
+fn next_reminder(age: Duration, budget: Duration) -> Duration {
+    let floor = budget.max(Duration::from_secs(1));
+    age.max(floor).saturating_mul(2)
+}
+
+fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
+    use crate::model::TcpState::{Close, CloseWait, Established, SynSent};
+    let in_state = match kind {
+        Kind::CloseWait => socket.state == CloseWait,
+        Kind::DeadFd => socket.state == Close,
+        Kind::StuckConnect => socket.state == SynSent,
+        Kind::Undrained => matches!(socket.state, Established | CloseWait),
+        Kind::Inherited => true,
+    };
+    if socket.holders.is_empty() {
+        return match trigger {
+            Trigger::Closed => ClearReason::Closed,
+            Trigger::Exited => ClearReason::Exited,
+            Trigger::Event | Trigger::Snapshot if in_state => ClearReason::Vanished,
+            Trigger::Event | Trigger::Snapshot => ClearReason::StateLeft,
+        };
+    }
+    if !in_state {
+        return ClearReason::StateLeft;
+    }
+    let read = socket.flow.last_read.map(|moved| moved.by);
+    let sent = socket.flow.last_sent.max(socket.flow.last_written.map(|moved| moved.by));
+    match kind {
+        Kind::Inherited => ClearReason::HandedOver,
+        Kind::Undrained => ClearReason::Read,
+        Kind::CloseWait if read >= sent => ClearReason::Read,
+        Kind::CloseWait => ClearReason::Sent,
+        Kind::DeadFd | Kind::StuckConnect => ClearReason::StateLeft,
+    }
+}
+
+fn describe(
+    id: u64,
+    table: &Table,
+    socket: &Socket,
+    kind: Kind,
+    since: MonoTime,
+    budget: Duration,
+    now: MonoTime,
+) -> Finding {
+    let mut holders = table.holders(socket);
+    // Whoever should act comes first; the rest stays in order.
+    if let Some(position) = holders.iter().position(|holder| socket.is_owned_by(holder.process)) {
+        holders[..=position].rotate_right(1);
+    }
+    let Holder { process, comm, .. } =
+        holders.first().cloned().expect("invariant: every verdict but Fine needs a holder");
+    let evidence = match kind {
+        Kind::Inherited => table.life_evidence(socket),
+        _ => table.evidence(socket),
+    };
+    let mut finding = Finding {
+        event: FindingEvent::Opened,
+        id,
+        kind,
+        time: now.max(since),
+        process,
+        comm,
+        cookie: socket.cookie,
+        state: socket.state,
+        ends: socket.ends,
+        netns: socket.netns,
+        holders,
+        since,
+        budget,
+        evidence,
+        born_before_observer: socket.born_before_observer,
+        unread: socket.unread(),
+        message: String::new(),
+        clear_reason: None,
+    };
+    finding.message = message::found(&finding, socket);
+    finding
+}

@@ -1,0 +1,175 @@
+//! The sentences for people.
+
+use std::{fmt::Write, time::Duration};
+
+use crate::{
+    detect::Kind,
+    incident::{ClearReason, Finding},
+    model::{Comm, MonoTime, ProcessKey},
+    table::{ReleaseKind, Socket},
+};
+
+/// Other holders that are named before the rest is only counted.
+const NAMED: usize = 3;
+
+/// What is wrong, who does it, and who else is in it.
+pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
+    let who = name(&finding.comm, finding.process);
+    let fd = fd(finding);
+    let peer = finding.ends.remote;
+    let at_least = if socket.state_entered { "" } else { "at least " };
+    let in_state = short(finding.time.since(socket.state_since));
+    let age = short(finding.age());
+    let mut message = match finding.kind {
+        Kind::CloseWait => {
+            let mut message = format!(
+                "{who} holds {fd} to {peer}: the peer closed {at_least}{in_state} ago, the process \
+                 has not"
+            );
+            if moved_since(finding.since, socket.state_since) {
+                let _ = write!(message, ", and nothing has moved for {age}");
+            }
+            message
+        }
+        Kind::DeadFd => format!(
+            "{who} still holds {fd} to {peer}, though the connection has been over for \
+             {at_least}{in_state}"
+        ),
+        Kind::Inherited => format!("{who} still holds {fd} to {peer}, {}", left(finding, socket)),
+        Kind::StuckConnect => format!(
+            "{who} has been connecting {fd} to {peer} for {at_least}{in_state} without an answer"
+        ),
+        Kind::Undrained => format!(
+            "{who} has not read {fd} from {peer} for {age}: {} waiting",
+            match finding.unread {
+                1 => "1 byte is".to_owned(),
+                bytes => format!("{bytes} bytes are"),
+            }
+        ),
+    };
+    others(&mut message, finding);
+    message
+}
+
+/// That it is over, and why.
+pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
+    let who = name(&finding.comm, finding.process);
+    let fd = fd(finding);
+    let peer = finding.ends.remote;
+    let age = short(finding.age());
+    let state = finding.state;
+    match reason {
+        ClearReason::Closed => format!("cleared: {who} closed {fd} to {peer} after {age}"),
+        ClearReason::Destroyed => {
+            format!("cleared: the kernel gave up {fd} of {who} to {peer} after {age}")
+        }
+        ClearReason::Exited => {
+            format!("cleared: {who}, which held {fd} to {peer}, exited after {age}")
+        }
+        ClearReason::Forgotten => format!(
+            "cleared: the table is full, so {fd} of {who} to {peer} is not followed any more"
+        ),
+        ClearReason::HandedOver => {
+            format!("cleared: {who} uses {fd} to {peer} now, after {age}")
+        }
+        ClearReason::Read => format!("cleared: {who} read from {fd} to {peer} again after {age}"),
+        ClearReason::Sent => format!("cleared: {who} sent on {fd} to {peer} again after {age}"),
+        ClearReason::StateLeft => {
+            format!(
+                "cleared: the connection of {who} {fd} to {peer} went on to {state} after {age}"
+            )
+        }
+        ClearReason::Vanished => {
+            format!("cleared: {who} does not hold {fd} to {peer} any more after {age}")
+        }
+    }
+}
+
+/// How the owner gave the socket up.
+fn left(finding: &Finding, socket: &Socket) -> String {
+    let age = short(finding.age());
+    let owner = socket
+        .owner
+        .as_ref()
+        .map_or_else(|| "its owner".to_owned(), |owner| name(&owner.comm, owner.process));
+    match socket.released.map(|release| release.kind) {
+        Some(ReleaseKind::Executed) => {
+            let former = socket.owner.as_ref().map(|owner| owner.comm.as_str()).unwrap_or_default();
+            let former = if former.is_empty() { "another program" } else { former };
+            format!("which {former} left open when it executed this program {age} ago")
+        }
+        Some(ReleaseKind::Exited) => format!("which {owner} left behind when it exited {age} ago"),
+        Some(ReleaseKind::Closed) | Some(ReleaseKind::Unseen) | None => {
+            format!("which {owner} closed {age} ago")
+        }
+    }
+}
+
+fn others(message: &mut String, finding: &Finding) {
+    let others = finding.holders.get(1..).unwrap_or_default();
+    for (index, holder) in others.iter().take(NAMED).enumerate() {
+        let lead = if index == 0 { "; also held by" } else { "," };
+        let _ = if holder.process == finding.process {
+            write!(message, "{lead} its fd {}", holder.fd)
+        } else {
+            write!(message, "{lead} {} fd {}", name(&holder.comm, holder.process), holder.fd)
+        };
+    }
+    if others.len() > NAMED {
+        let _ = write!(message, " and {} more", others.len() - NAMED);
+    }
+}
+
+/// "moved" within a second of the state is no news worth a half sentence.
+fn moved_since(since: MonoTime, state_since: MonoTime) -> bool {
+    since.since(state_since) >= Duration::from_secs(1)
+}
+
+fn fd(finding: &Finding) -> String {
+    match finding.holders.first() {
+        Some(holder) => format!("fd {}", holder.fd),
+        None => "the socket".to_owned(),
+    }
+}
+
+fn name(comm: &Comm, process: ProcessKey) -> String {
+    let comm = if comm.as_str().is_empty() { "a process" } else { comm.as_str() };
+    format!("{comm} (pid {})", process.pid)
+}
+
+/// A duration in the two largest units that matter to people, cut off and not rounded: an age must
+/// not be overstated.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large} {unit}"),
+        _ => format!("{large} {unit} {small} {small_unit}"),
+    };
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{seconds} s"),
+        60..3_600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds / 60 % 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds / 3_600 % 24, "h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        let cases = [
+            (340, "340 ms"),
+            (14_900, "14 s"),
+            (200_000, "3 min 20 s"),
+            (120_000, "2 min"),
+            (7_500_000, "2 h 5 min"),
+            (187_200_000, "2 d 4 h"),
+        ];
+        for (milliseconds, expected) in cases {
+            assert_eq!(short(Duration::from_millis(milliseconds)), expected);
+        }
+    }
+}

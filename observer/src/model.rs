@@ -1,0 +1,347 @@
+//! The words of the domain: what the kernel tells, in our own types.
+//!
+//! PURE. Nothing here knows where a value comes from or how it is shown.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// A moment on `CLOCK_MONOTONIC`, nanoseconds since boot without the time spent suspended.
+///
+/// The kernel stamps its records with this clock; wall-clock time exists only in the sinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MonoTime(pub u64);
+
+impl MonoTime {
+    /// The time since `earlier`; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This moment plus `duration`, at most the end of time.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// This moment minus `duration`, at least the boot.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// The kernel's number for a socket. It is never used again while the kernel runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cookie(pub u64);
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cookie({:x})", self.0)
+    }
+}
+
+/// One life of a process: pids are used again, the pair with the start is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessKey {
+    /// Process number as the host sees it.
+    pub pid: u32,
+    /// Start since boot (`CLOCK_BOOTTIME`), nanoseconds.
+    pub start_ns: u64,
+}
+
+/// The name of a process's leader thread: at most 15 bytes, made printable.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Comm(String);
+
+impl Comm {
+    /// From the kernel's bytes: ends at the first zero; control characters and broken UTF-8 are
+    /// replaced, for the name goes to terminals and logs and any process may choose its own.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        let name = String::from_utf8_lossy(&bytes[..end]);
+        Self(name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// State of a TCP socket, with the kernel's numbers (include/net/tcp_states.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum TcpState {
+    /// Data flows both ways.
+    Established = 1,
+    /// connect(2) waits for an answer to its SYN.
+    SynSent = 2,
+    /// The peer's SYN was answered.
+    SynRecv = 3,
+    /// This side closed first and waits for the acknowledgement.
+    FinWait1 = 4,
+    /// This side closed first; the peer has not closed.
+    FinWait2 = 5,
+    /// This side closed first; the connection is over, its port is kept.
+    TimeWait = 6,
+    /// No connection: never connected, or over.
+    Close = 7,
+    /// The peer closed, this side has not.
+    CloseWait = 8,
+    /// The peer closed first, then this side; the last acknowledgement is missing.
+    LastAck = 9,
+    /// listen(2) was called.
+    Listen = 10,
+    /// Both sides closed at once.
+    Closing = 11,
+    /// A request that is no full socket yet.
+    NewSynRecv = 12,
+}
+
+impl TcpState {
+    /// All states, in the kernel's order.
+    pub const ALL: [Self; 12] = [
+        Self::Established,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::TimeWait,
+        Self::Close,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::Closing,
+        Self::NewSynRecv,
+    ];
+
+    /// The state with the kernel's number `number`.
+    pub fn from_kernel(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+
+    /// The kernel's name without `TCP_`, as netstat and RFC 9293 (with `-`) write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait1 => "FIN_WAIT1",
+            Self::FinWait2 => "FIN_WAIT2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
+            Self::NewSynRecv => "NEW_SYN_RECV",
+        }
+    }
+}
+
+impl fmt::Display for TcpState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `pad` and not `write_str`: tables align states.
+        f.pad(self.name())
+    }
+}
+
+/// Both ends of a connection. IPv4 addresses inside IPv6 sockets are written as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end; port 0 for a socket that is not connected.
+    pub remote: SocketAddr,
+}
+
+impl Ends {
+    /// The ends with v4-mapped addresses written as IPv4.
+    pub fn new(local: (IpAddr, u16), remote: (IpAddr, u16)) -> Self {
+        Self {
+            local: SocketAddr::new(local.0.to_canonical(), local.1),
+            remote: SocketAddr::new(remote.0.to_canonical(), remote.1),
+        }
+    }
+}
+
+/// How far the program has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPosition {
+    /// Sequence number up to which the program has read (`tcp_sock.copied_seq`).
+    pub copied_seq: u32,
+    /// Bytes that have come and were not read, the peer's FIN counted as one.
+    pub unread: u32,
+}
+
+/// What the kernel says, one record at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KernelEvent {
+    /// A socket changed its state.
+    Transition(Transition),
+    /// The kernel gave a socket up: nothing refers to it any more.
+    Destroyed {
+        /// When.
+        time: MonoTime,
+        /// The socket.
+        cookie: Cookie,
+    },
+    /// accept(2) gave a process a descriptor.
+    Accepted {
+        /// When.
+        time: MonoTime,
+        /// The socket; `None` if the kernel had no cookie for it yet.
+        cookie: Option<Cookie>,
+        /// The caller.
+        process: ProcessKey,
+        /// Its new descriptor.
+        fd: i32,
+    },
+    /// close(2) was entered. The descriptor is gone whatever close(2) returns.
+    Closed {
+        /// When.
+        time: MonoTime,
+        /// The socket; `None` if the kernel had no cookie for it yet.
+        cookie: Option<Cookie>,
+        /// The caller.
+        process: ProcessKey,
+        /// The descriptor.
+        fd: i32,
+        /// References to the open file, this one included. A hint: threads inside a syscall on
+        /// it and messages in flight count too.
+        references: u32,
+    },
+    /// A process was forked.
+    Forked {
+        /// When.
+        time: MonoTime,
+        /// Process number of the parent.
+        parent: u32,
+        /// The new process.
+        child: ProcessKey,
+        /// Its name.
+        comm: Comm,
+        /// Whether it is watched by itself (and not only for a socket it may hold).
+        watched: bool,
+    },
+    /// A process runs a new program.
+    Executed {
+        /// When.
+        time: MonoTime,
+        /// The process.
+        process: ProcessKey,
+        /// Its new name.
+        comm: Comm,
+        /// Whether it is watched now.
+        watched: bool,
+    },
+    /// The last thread of a process is exiting; its descriptors are closed right after.
+    Exited {
+        /// When.
+        time: MonoTime,
+        /// The process.
+        process: ProcessKey,
+    },
+}
+
+impl KernelEvent {
+    /// When it happened.
+    pub fn time(&self) -> MonoTime {
+        match self {
+            Self::Transition(transition) => transition.time,
+            Self::Destroyed { time, .. }
+            | Self::Accepted { time, .. }
+            | Self::Closed { time, .. }
+            | Self::Forked { time, .. }
+            | Self::Executed { time, .. }
+            | Self::Exited { time, .. } => *time,
+        }
+    }
+}
+
+/// One change of TCP state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transition {
+    /// When.
+    pub time: MonoTime,
+    /// The socket.
+    pub cookie: Cookie,
+    /// State before.
+    pub old: TcpState,
+    /// State after.
+    pub new: TcpState,
+    /// Both ends. The local port is 0 in the first record of a connect(2), and in CLOSE.
+    pub ends: Ends,
+    /// Network namespace.
+    pub netns: u32,
+    /// The process that caused it, where it was the owner itself: connect(2) and listen(2).
+    pub owner: Option<ProcessKey>,
+    /// The descriptor that `owner` gave to connect(2), where known.
+    pub fd: Option<i32>,
+    /// The process in whose context it ran: the owner when a program closes, otherwise whoever
+    /// the network interrupted.
+    pub context_pid: u32,
+    /// How far the program had read, on entering ESTABLISHED and CLOSE_WAIT.
+    pub read: Option<ReadPosition>,
+}
+
+/// Everything that the kernel has, at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// When the walk began: what happened before is in it.
+    pub began: MonoTime,
+    /// When the walk ended: nothing that happened later is in it.
+    pub ended: MonoTime,
+    /// One row for each descriptor, and one for each socket without any.
+    pub rows: Vec<SnapshotRow>,
+    /// Whether sockets without a descriptor were listed too (they are, in the observer's own
+    /// network namespace).
+    pub lists_unheld: bool,
+    /// Network namespace in which sockets without a descriptor were listed.
+    pub unheld_netns: u32,
+}
+
+/// One descriptor of a socket, or a socket without any.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotRow {
+    /// When this row was taken.
+    pub time: MonoTime,
+    /// The socket.
+    pub cookie: Cookie,
+    /// Its state.
+    pub state: TcpState,
+    /// Both ends.
+    pub ends: Ends,
+    /// Network namespace.
+    pub netns: u32,
+    /// Who holds it; `None` for a row that was found by the socket and not by a descriptor.
+    pub holder: Option<Holder>,
+    /// How far the program has read.
+    pub read: ReadPosition,
+    /// Bytes written and not yet acknowledged by the peer.
+    pub unacked: u32,
+    /// Sequence number up to which the program has written.
+    pub write_seq: u32,
+    /// When the last data segment was sent, to a tick of the kernel (1 to 10 ms).
+    pub last_sent: MonoTime,
+    /// When the last data segment came, to a tick of the kernel.
+    pub last_received: MonoTime,
+}
+
+/// A descriptor that refers to a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub process: ProcessKey,
+    /// Name of the process.
+    pub comm: Comm,
+    /// The descriptor.
+    pub fd: i32,
+}

@@ -1,0 +1,355 @@
+//! EDGE: joins the probe, the pure core and a sink; `watch` and `demo` drive it.
+//!
+//! ```text
+//! kernel ─ring─▶ probe ─▶ decode ─▶ correlate ─▶ sink
+//!          snapshot ────────────────▲
+//! ```
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use observer_ebpf::counter::Counter;
+
+use crate::{
+    clock::{self, WallClock},
+    correlate::{Config, Correlator, Output},
+    decode,
+    incident::FindingEvent,
+    model::{KernelEvent, MonoTime, Snapshot, SnapshotRow},
+    probe::{self, Layers, Probe, ProbeError, Started},
+    selection::{Selection, SelectionError},
+    sinks::{Report, Sink, Summary, human::on_ports},
+    ticks::TickRate,
+};
+
+/// Longest time between two looks at the ring while records come. Nobody is woken for a record,
+/// so this bounds how late the stream is; 20 ms cost a tenth of a percent of a core.
+const BUSY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The same while nothing comes. Deadlines of findings are met exactly, whatever this is.
+const IDLE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a cgroup is read for processes that moved into it.
+const CGROUP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Snapshots in one pump: each may make another necessary (a socket that moved meanwhile), but a
+/// host in turmoil must not keep the ring waiting.
+const SNAPSHOTS_PER_PUMP: u32 = 3;
+
+/// What to observe and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The processes.
+    pub selection: Selection,
+    /// Only sockets with one of these ports; empty for all.
+    pub ports: Vec<u16>,
+    /// How the probe starts. Whether all is watched follows from `selection`.
+    pub probe: probe::Options,
+    /// Budgets, intervals and capacities of the core.
+    pub core: Config,
+}
+
+/// Why the observer cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserverError {
+    /// The kernel's side.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// What was to be watched.
+    #[error("{0}")]
+    Selection(SelectionError),
+    /// Where the reports go.
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<SelectionError> for ObserverError {
+    fn from(error: SelectionError) -> Self {
+        match error {
+            SelectionError::Probe(error) => Self::Probe(error),
+            other => Self::Selection(other),
+        }
+    }
+}
+
+/// A running observer.
+pub struct Observer {
+    probe: Probe,
+    correlator: Correlator,
+    selection: Selection,
+    ports: Vec<u16>,
+    rate: TickRate,
+    counted: BTreeMap<Counter, u64>,
+    evicted: u64,
+    damaged: u64,
+    summary: Summary,
+    last_event: MonoTime,
+    cgroup_read: MonoTime,
+    snapshot_due: bool,
+}
+
+impl Observer {
+    /// Starts the probe. The second result says why less than everything is observed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the selection and of the probe; nothing is left attached then.
+    pub fn start(options: Options) -> Result<(Self, Option<String>), ObserverError> {
+        let Options { selection, ports, probe: mut wanted, core } = options;
+        wanted.watch_all = selection.all;
+        selection.check()?;
+        let Started { mut probe, degraded } = Probe::start(&wanted)?;
+        selection.apply(&mut probe)?;
+        // The first walk marks the sockets of the watched processes; only the next one finds
+        // those that an unwatched process, walked before, holds as well.
+        probe.snapshot_descriptors(|_| ())?;
+        let now = clock::now();
+        let observer = Self {
+            probe,
+            correlator: Correlator::new(core, now),
+            selection,
+            ports,
+            rate: TickRate::HZ_250,
+            counted: BTreeMap::new(),
+            evicted: 0,
+            damaged: 0,
+            summary: Summary::default(),
+            last_event: now,
+            cgroup_read: now,
+            snapshot_due: false,
+        };
+        Ok((observer, degraded))
+    }
+
+    /// What is attached.
+    pub fn layers(&self) -> Layers {
+        self.probe.layers()
+    }
+
+    /// Readable when the ring is half full.
+    ///
+    /// # Errors
+    ///
+    /// When no descriptor is left.
+    pub fn ring_fd(&self) -> io::Result<std::os::fd::OwnedFd> {
+        self.probe.ring_fd()
+    }
+
+    /// The core, to be looked at.
+    pub fn core(&self) -> &Correlator {
+        &self.correlator
+    }
+
+    /// How long nothing needs to be done, if nothing happens.
+    pub fn idle_time(&self) -> Duration {
+        let now = clock::now();
+        let quiet = now.since(self.last_event) > IDLE_INTERVAL;
+        let interval = if quiet { IDLE_INTERVAL } else { BUSY_INTERVAL };
+        match self.correlator.poll_timeout() {
+            Some(due) => interval.min(due.since(now)),
+            None => interval,
+        }
+    }
+
+    /// Takes what the kernel has, lets the core decide, and reports.
+    ///
+    /// # Errors
+    ///
+    /// Those of the sink, and of the probe when a snapshot cannot be taken.
+    pub fn pump(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
+        let now = clock::now();
+        if self.selection.cgroup.is_some() && now.since(self.cgroup_read) >= CGROUP_INTERVAL {
+            self.selection.refresh(&mut self.probe)?;
+            self.cgroup_read = now;
+        }
+        self.drain();
+        self.account(now, sink)?;
+        self.correlator.handle_timeout(now);
+        self.report(sink)?;
+        for _ in 0..SNAPSHOTS_PER_PUMP {
+            if !std::mem::take(&mut self.snapshot_due) {
+                break;
+            }
+            self.snapshot()?;
+            self.account(clock::now(), sink)?;
+            self.report(sink)?;
+        }
+        sink.flush()?;
+        Ok(())
+    }
+
+    /// Tells the sink that the watch has begun.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Observer::pump`].
+    pub fn report_ready(&self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
+        let sockets = self.sockets_in_scope();
+        sink.report(Report::Ready { layers: self.layers(), sockets }, WallClock::read())?;
+        Ok(sink.flush()?)
+    }
+
+    /// Takes a snapshot and reports the whole table.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Observer::pump`].
+    pub fn report_sockets(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
+        self.drain();
+        self.snapshot()?;
+        self.pump(sink)?;
+        let report = Report::Sockets { table: self.correlator.table(), ports: &self.ports };
+        sink.report(report, WallClock::read())?;
+        Ok(sink.flush()?)
+    }
+
+    /// Reports what it all came to.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Observer::pump`].
+    pub fn report_summary(&mut self, sink: &mut dyn Sink) -> Result<Summary, ObserverError> {
+        self.summary.sockets = self.sockets_in_scope();
+        self.summary.open.clear();
+        for incident in self.correlator.open_incidents() {
+            let finding = &incident.finding;
+            if on_ports(&finding.ends, &self.ports) {
+                *self.summary.open.entry(finding.kind.code()).or_default() += 1;
+            }
+        }
+        sink.report(Report::Summary(&self.summary), WallClock::read())?;
+        sink.flush()?;
+        Ok(self.summary.clone())
+    }
+
+    fn sockets_in_scope(&self) -> usize {
+        let table = self.correlator.table();
+        if self.ports.is_empty() {
+            return table.len();
+        }
+        table.unordered().filter(|socket| on_ports(&socket.ends, &self.ports)).count()
+    }
+
+    /// Everything that is in the ring goes to the core.
+    fn drain(&mut self) {
+        let Self { probe, correlator, damaged, last_event, .. } = self;
+        probe.drain(|bytes| match decode::event(bytes) {
+            Ok(Some(event)) => {
+                if !matches!(event, KernelEvent::Forked { .. } | KernelEvent::Exited { .. }) {
+                    *last_event = event.time();
+                }
+                correlator.handle_event(event);
+            }
+            Ok(None) => (),
+            Err(error) => {
+                log::debug!("a record is not understood: {error}");
+                *damaged += 1;
+            }
+        });
+    }
+
+    /// Reports what was lost since the last time, and tells the core.
+    fn account(&mut self, now: MonoTime, sink: &mut dyn Sink) -> Result<(), ObserverError> {
+        let clock = WallClock::read();
+        for (counter, total) in self.probe.counters() {
+            let counted = self.counted.entry(counter).or_default();
+            let lost = total.saturating_sub(*counted);
+            if lost == 0 {
+                continue;
+            }
+            *counted = total;
+            sink.report(Report::Loss { cause: counter.name(), lost }, clock)?;
+            if counter.is_loss() {
+                self.summary.lost += lost;
+                self.correlator.handle_loss(now, lost);
+            }
+        }
+        let damaged = std::mem::take(&mut self.damaged);
+        if damaged > 0 {
+            self.summary.lost += damaged;
+            sink.report(Report::Loss { cause: "record-not-understood", lost: damaged }, clock)?;
+            self.correlator.handle_loss(now, damaged);
+        }
+        let evicted = self.correlator.table().evicted();
+        if evicted > self.evicted {
+            let lost = evicted - self.evicted;
+            self.evicted = evicted;
+            self.summary.lost += lost;
+            sink.report(Report::Loss { cause: "table-full", lost }, clock)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
+        let clock = WallClock::read();
+        while let Some(output) = self.correlator.poll_output() {
+            match output {
+                Output::Transition(seen) => {
+                    if on_ports(&seen.ends, &self.ports) {
+                        self.summary.transitions += 1;
+                        sink.report(Report::Transition(&seen), clock)?;
+                    }
+                }
+                Output::Finding(finding) => {
+                    if on_ports(&finding.ends, &self.ports) {
+                        if finding.event == FindingEvent::Opened {
+                            *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
+                        }
+                        sink.report(Report::Finding(&finding), clock)?;
+                    }
+                }
+                Output::SnapshotWanted(reason) => {
+                    log::debug!("a snapshot is wanted: {reason:?}");
+                    self.snapshot_due = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the host. Records from before the walk went to the core already; those from during
+    /// it go there before the rows do, and each row says when it was taken.
+    fn snapshot(&mut self) -> Result<(), ProbeError> {
+        self.drain();
+        let began = clock::now();
+        let (mut rows, mut damaged) = (Vec::new(), 0);
+        let mut rate = self.rate;
+        let mut first = true;
+        let mut consume = |bytes: &[u8]| {
+            if std::mem::take(&mut first)
+                && let Some((uptime, jiffies)) = decode::row_clock(bytes)
+            {
+                rate = TickRate::from_reading(uptime, jiffies).unwrap_or(rate);
+            }
+            match decode::row(bytes, rate) {
+                Ok(row) => rows.push(row),
+                Err(error) => {
+                    log::debug!("a row is not understood: {error}");
+                    damaged += 1;
+                }
+            }
+        };
+        self.probe.snapshot_descriptors(&mut consume)?;
+        self.probe.snapshot_sockets(&mut consume)?;
+        let unheld_netns = own_netns(&rows);
+        self.rate = rate;
+        self.damaged += damaged;
+        let ended = clock::now();
+        self.drain();
+        self.correlator.handle_snapshot(Snapshot {
+            began,
+            ended,
+            rows,
+            lists_unheld: true,
+            unheld_netns,
+        });
+        Ok(())
+    }
+}
+
+/// The network namespace that `iter/tcp` walked: ours.
+fn own_netns(rows: &[SnapshotRow]) -> u32 {
+    rows.iter().find(|row| row.holder.is_none()).map(|row| row.netns).unwrap_or_else(|| {
+        let inode = rustix::fs::stat("/proc/self/ns/net").map_or(0, |stat| stat.st_ino);
+        u32::try_from(inode).unwrap_or(0)
+    })
+}

@@ -1,0 +1,256 @@
+//! EDGE: the only part that speaks to the kernel's eBPF side, and the only importer of aya.
+//!
+//! It hands out raw bytes: records of the ring and rows of the snapshot. [`crate::decode`] makes
+//! sense of them. Nothing here decides anything.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, GlobalData,
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    programs::Iter,
+};
+use aya_log::EbpfLogger;
+use observer_ebpf::{
+    COMM_LEN,
+    config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL},
+    counter::Counter,
+};
+
+pub use btf::BtfError;
+pub use error::ProbeError;
+pub use hooks::syscall_tracepoints;
+pub use tracefs::TRACEFS;
+
+mod btf;
+mod error;
+mod hooks;
+mod offsets;
+mod privileges;
+mod tracefs;
+
+/// The program, made by `cargo xtask build-ebpf` and put here by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockwarden.bpf.o"));
+
+/// How much of the kernel is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layers {
+    /// Changes of state, ends of sockets, processes, snapshots.
+    A,
+    /// And the descriptors of connect, accept and close, at once.
+    Ab,
+}
+
+impl Layers {
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::Ab => "ab",
+        }
+    }
+}
+
+/// How to start the probe.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The layers wanted; `None` for the most that this host allows.
+    pub layers: Option<Layers>,
+    /// Observe every process of the host.
+    pub watch_all: bool,
+    /// Size of the ring in bytes: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// The kernel's type information, instead of its own file.
+    pub btf: Option<PathBuf>,
+}
+
+/// The programs in the kernel. They are detached when this is dropped.
+pub struct Probe {
+    ebpf: Ebpf,
+    _links: hooks::SyscallLinks,
+    ring: RingBuf<MapData>,
+    watched: HashMap<MapData, u32, u32>,
+    comms: HashMap<MapData, [u8; COMM_LEN], u32>,
+    counters: PerCpuArray<MapData, u64>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    layers: Layers,
+    rows: Vec<u8>,
+}
+
+/// Name and answer of a start that gave less than asked for.
+pub struct Started {
+    /// The running probe.
+    pub probe: Probe,
+    /// Why layer B is not there, if it could not be had.
+    pub degraded: Option<String>,
+}
+
+impl Probe {
+    /// Loads and attaches the programs.
+    pub fn start(options: &Options) -> Result<Started, ProbeError> {
+        if OBJECT.is_empty() {
+            return Err(ProbeError::NoObject);
+        }
+        privileges::check(options.layers.unwrap_or(Layers::A))?;
+        let kernel_btf = offsets::read(offsets::KERNEL_BTF.as_ref())?;
+        let layout = match &options.btf {
+            None => offsets::resolve(&kernel_btf)?,
+            Some(path) => offsets::resolve(&offsets::read(path)?)?,
+        };
+        let btf = Btf::parse(&kernel_btf, Endianness::default())
+            .map_err(|error| ProbeError::using("typed", &error))?;
+        let (layers, degraded) = choose_layers(options.layers)?;
+        let config = Config {
+            watch_all: options.watch_all.into(),
+            refs_bias: layout.refs_bias,
+            // Half full: the reader has the other half to come.
+            wake_bytes: options.ring_bytes / 2,
+            descriptors: (layers == Layers::Ab).into(),
+        };
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global(OFFSETS_GLOBAL, GlobalData::from(&layout.offsets), true)
+            .override_global(CONFIG_GLOBAL, GlobalData::from(&config), true)
+            .map_max_entries("RING", options.ring_bytes)
+            .load(OBJECT)
+            .map_err(ProbeError::loading)?;
+        // The program's own rare diagnostics. A build without any has no map for them.
+        let logger = EbpfLogger::init(&mut ebpf).ok();
+        let links = hooks::attach(&mut ebpf, &btf, layers)?;
+        Ok(Started {
+            probe: Self {
+                ring: map(&mut ebpf, "RING")?,
+                watched: map(&mut ebpf, "WATCHED")?,
+                comms: map(&mut ebpf, "COMMS")?,
+                counters: map(&mut ebpf, "COUNTERS")?,
+                ebpf,
+                _links: links,
+                logger,
+                layers,
+                rows: Vec::new(),
+            },
+            degraded,
+        })
+    }
+
+    /// The layers that are attached.
+    pub fn layers(&self) -> Layers {
+        self.layers
+    }
+
+    /// Hands every record that is in the ring to `consume`, oldest first.
+    pub fn drain(&mut self, mut consume: impl FnMut(&[u8])) {
+        while let Some(record) = self.ring.next() {
+            consume(&record);
+        }
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    /// A descriptor that becomes readable when the ring is half full, and only then.
+    pub fn ring_fd(&self) -> std::io::Result<OwnedFd> {
+        self.ring.as_fd().try_clone_to_owned()
+    }
+
+    /// Watches a process, for the reasons in `flags` (`observer_ebpf::config::watch`).
+    pub fn watch(&mut self, pid: u32, flags: u32) -> Result<(), ProbeError> {
+        let flags = flags | self.watched.get(&pid, 0).unwrap_or(0);
+        self.watched
+            .insert(pid, flags, 0)
+            .map_err(|error| ProbeError::using("told which process to watch", &error))
+    }
+
+    /// Watches processes by the name they will have, with `flags` beside `watch::COMM`.
+    pub fn watch_comm(&mut self, comm: [u8; COMM_LEN], flags: u32) -> Result<(), ProbeError> {
+        self.comms
+            .insert(comm, flags, 0)
+            .map_err(|error| ProbeError::using("told which names to watch", &error))
+    }
+
+    /// Sums of the counters over all CPUs, in the order of [`Counter::ALL`].
+    pub fn counters(&self) -> Vec<(Counter, u64)> {
+        Counter::ALL
+            .iter()
+            .map(|counter| {
+                let sum = self
+                    .counters
+                    .get(&(*counter as u32), 0)
+                    .map_or(0, |values| values.iter().sum());
+                (*counter, sum)
+            })
+            .collect()
+    }
+
+    /// Walks all descriptors of the host and hands each row to `consume`.
+    pub fn snapshot_descriptors(&mut self, consume: impl FnMut(&[u8])) -> Result<(), ProbeError> {
+        self.iterate("task_file", consume)
+    }
+
+    /// Walks the TCP sockets of our network namespace and hands each row to `consume`.
+    pub fn snapshot_sockets(&mut self, consume: impl FnMut(&[u8])) -> Result<(), ProbeError> {
+        self.iterate("tcp", consume)
+    }
+
+    fn iterate(
+        &mut self,
+        program: &'static str,
+        mut consume: impl FnMut(&[u8]),
+    ) -> Result<(), ProbeError> {
+        let failed = |error: &(dyn std::error::Error + 'static)| ProbeError::using("read", error);
+        let mut file = self.open_iterator(program)?;
+        self.rows.clear();
+        // The kernel hands out at most one buffer of its own (32 KiB) a read and cuts no row.
+        file.read_to_end(&mut self.rows).map_err(|error| failed(&error))?;
+        for row in self.rows.chunks(size_of::<observer_ebpf::row::Row>()) {
+            consume(row);
+        }
+        Ok(())
+    }
+
+    fn open_iterator(&mut self, program: &'static str) -> Result<File, ProbeError> {
+        let failed = |error: &(dyn std::error::Error + 'static)| ProbeError::using("read", error);
+        let program: &mut Iter = self
+            .ebpf
+            .program_mut(program)
+            .expect("invariant: attached at the start")
+            .try_into()
+            .map_err(|error: aya::programs::ProgramError| failed(&error))?;
+        let link = program.attach().map_err(|error| failed(&error))?;
+        let link = program.take_link(link).map_err(|error| failed(&error))?;
+        link.into_file().map_err(|error| failed(&error))
+    }
+}
+
+fn choose_layers(wanted: Option<Layers>) -> Result<(Layers, Option<String>), ProbeError> {
+    if wanted == Some(Layers::A) {
+        return Ok((Layers::A, None));
+    }
+    let obstacle = match privileges::check(Layers::Ab) {
+        Ok(()) => match tracefs::ensure() {
+            Ok(()) => return Ok((Layers::Ab, None)),
+            Err(reason) => ProbeError::NoTracefs { reason },
+        },
+        Err(error) => error,
+    };
+    match wanted {
+        Some(_) => Err(obstacle),
+        None => Ok((Layers::A, Some(obstacle.to_string()))),
+    }
+}
+
+fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, ProbeError> {
+    let map = ebpf.take_map(name).ok_or(ProbeError::Bpf {
+        doing: "used",
+        error: format!("it has no map `{name}`; the object is older than this binary"),
+    })?;
+    map.try_into().map_err(|error: aya::maps::MapError| ProbeError::using("used", &error))
+}

@@ -1,0 +1,195 @@
+//! For people: an aligned stream, findings in full sentences, a table at the end.
+
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
+use super::{Palette, Report, Sink, Summary};
+use crate::{
+    clock::WallClock,
+    correlate::SeenTransition,
+    detect::Kind,
+    incident::{Evidence, Finding, FindingEvent},
+    model::{Ends, MonoTime, TcpState},
+    table::{Socket, Table},
+};
+
+/// Lines of the stream between two headings: a screen's length.
+const LINES_PER_HEADING: u32 = 40;
+
+/// Writes reports for people.
+pub struct Human<W: Write> {
+    out: W,
+    palette: Palette,
+    zone: TimeZone,
+    transitions: bool,
+    lines: u32,
+}
+
+impl<W: Write> Human<W> {
+    /// Writes to `out`; changes of state only if `transitions`. Times are the host's local ones.
+    pub(crate) fn new(out: W, palette: Palette, transitions: bool) -> Self {
+        Self { out, palette, zone: TimeZone::system(), transitions, lines: 0 }
+    }
+
+    fn transition(&mut self, seen: &SeenTransition, clock: WallClock) -> io::Result<()> {
+        if self.lines % LINES_PER_HEADING == 0 {
+            let heading = format!(
+                "{:<12}  {:>7} {:<15} {:>5}  {:<21}    {:<21}  {}",
+                "TIME", "PID", "PROCESS", "FD", "LOCAL", "REMOTE", "STATE"
+            );
+            writeln!(self.out, "{}", self.palette.strong(&heading))?;
+        }
+        self.lines += 1;
+        let (transition, owner) = (&seen.transition, seen.owner.as_ref());
+        let number = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let state = format!("{:>11} → {}", transition.old, transition.new);
+        let state = match transition.new {
+            TcpState::CloseWait => self.palette.caution(&state),
+            TcpState::Established => self.palette.good(&state),
+            TcpState::Close | TcpState::TimeWait => self.palette.faint(&state),
+            _ => state,
+        };
+        writeln!(
+            self.out,
+            "{:<12}  {:>7} {:<15} {:>5}  {:<21}  → {:<21}  {state}",
+            self.time(transition.time, clock),
+            number(owner.map(|owner| owner.process.pid.to_string())),
+            number(owner.map(|owner| owner.comm.as_str().to_owned())),
+            number(owner.and_then(|owner| owner.fd).map(|fd| fd.to_string())),
+            end(seen.ends.local),
+            end(seen.ends.remote),
+        )
+    }
+
+    fn finding(&mut self, finding: &Finding, clock: WallClock) -> io::Result<()> {
+        let time = self.time(finding.time, clock);
+        // The mark says it already.
+        let text = finding.message.strip_prefix("cleared: ").unwrap_or(&finding.message);
+        let (mark, text) = match finding.event {
+            FindingEvent::Opened => (self.palette.alarm("LEAK   "), self.palette.strong(text)),
+            FindingEvent::Updated => (self.palette.caution("still  "), text.to_owned()),
+            FindingEvent::Cleared => (self.palette.good("cleared"), text.to_owned()),
+        };
+        let kind = format!("{:<13}", finding.kind.code());
+        writeln!(self.out, "{time:<12}  {mark} {} {text}", self.palette.caution(&kind))?;
+        if finding.event == FindingEvent::Opened {
+            let mut facts = vec![format!("socket {:x}", finding.cookie.0)];
+            let remedy = finding.kind.what_to_do();
+            facts.push(remedy.split_once(". ").map_or(remedy, |(first, _)| first).to_owned());
+            if finding.born_before_observer {
+                facts.push("older than this watch, so its age is at least this".to_owned());
+            }
+            if finding.evidence == Evidence::Reconstructed {
+                facts.push("records were lost; confirmed by a snapshot".to_owned());
+            }
+            let facts = format!("{:36}{}", "", facts.join("; "));
+            writeln!(self.out, "{}", self.palette.faint(&facts))?;
+        }
+        Ok(())
+    }
+
+    fn socket(&mut self, table: &Table, socket: &Socket, clock: WallClock) -> io::Result<()> {
+        let holders: Vec<_> = table
+            .holders(socket)
+            .iter()
+            .map(|holder| format!("{} (pid {}) fd {}", holder.comm, holder.process.pid, holder.fd))
+            .collect();
+        writeln!(
+            self.out,
+            "{:<12}  {:<11}  {:<21}  → {:<21}  {}",
+            self.time(socket.state_since, clock),
+            socket.state,
+            end(socket.ends.local),
+            end(socket.ends.remote),
+            if holders.is_empty() { "no descriptor".to_owned() } else { holders.join(", ") },
+        )
+    }
+
+    fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        let open: u64 = summary.open.values().sum();
+        writeln!(self.out)?;
+        let heading = format!("{:<14} {:>7} {:>11}", "FINDING", "OPENED", "STILL OPEN");
+        writeln!(self.out, "{}", self.palette.strong(&heading))?;
+        for kind in Kind::ALL {
+            let count = |of: &std::collections::BTreeMap<&'static str, u64>| {
+                of.get(kind.code()).copied().unwrap_or(0)
+            };
+            let (opened, open) = (count(&summary.opened), count(&summary.open));
+            let line = format!("{:<14} {opened:>7} {open:>11}", kind.code());
+            let line = match (opened, open) {
+                (0, 0) => self.palette.faint(&line),
+                (_, 0) => line,
+                _ => self.palette.alarm(&line),
+            };
+            writeln!(self.out, "{line}")?;
+        }
+        let lost = format!("{} records lost", summary.lost);
+        let lost = if summary.lost == 0 { lost } else { self.palette.alarm(&lost) };
+        let verdict = match open {
+            0 => self.palette.good("no descriptor is leaked"),
+            1 => self.palette.alarm("1 finding is open"),
+            _ => self.palette.alarm(&format!("{open} findings are open")),
+        };
+        writeln!(
+            self.out,
+            "\n{verdict}; {} sockets watched, {} changes of state seen, {lost}",
+            summary.sockets, summary.transitions
+        )
+    }
+
+    fn time(&self, moment: MonoTime, clock: WallClock) -> String {
+        let zoned = clock.wall(moment).to_zoned(self.zone.clone());
+        zoned.strftime("%H:%M:%S%.3f").to_string()
+    }
+}
+
+impl<W: Write> Sink for Human<W> {
+    fn report(&mut self, report: Report<'_>, clock: WallClock) -> io::Result<()> {
+        match report {
+            Report::Ready { layers, sockets } => {
+                let line = format!(
+                    "watching {sockets} sockets (layers {}); a finding opens when its budget has \
+                     run out. Ctrl-C ends the watch.",
+                    layers.name()
+                );
+                writeln!(self.out, "{}", self.palette.faint(&line))
+            }
+            Report::Transition(_) if !self.transitions => Ok(()),
+            Report::Transition(seen) => self.transition(seen, clock),
+            Report::Finding(finding) => self.finding(finding, clock),
+            Report::Loss { cause, lost } => {
+                let line = format!(
+                    "{lost} records lost ({cause}); a snapshot sets the table right, and findings \
+                     say so"
+                );
+                writeln!(self.out, "{}", self.palette.alarm(&line))
+            }
+            Report::Sockets { table, ports } => {
+                for socket in table.sockets() {
+                    if on_ports(&socket.ends, ports) {
+                        self.socket(table, socket, clock)?;
+                    }
+                }
+                Ok(())
+            }
+            Report::Summary(summary) => self.summary(summary),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Whether one end is on one of `ports`; every socket is if there are none.
+pub(crate) fn on_ports(ends: &Ends, ports: &[u16]) -> bool {
+    ports.is_empty() || ports.contains(&ends.local.port()) || ports.contains(&ends.remote.port())
+}
+
+fn end(address: std::net::SocketAddr) -> String {
+    match address.port() {
+        0 if address.ip().is_unspecified() => "-".to_owned(),
+        _ => address.to_string(),
+    }
+}

@@ -1,0 +1,86 @@
+//! Whether a socket that its owner gave up was left behind or handed over.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    model::MonoTime,
+    table::{
+        process::{Process, forked_at},
+        socket::{HolderEntry, Owner, Release, ReleaseKind, Socket},
+    },
+};
+
+/// How soon after a fork the parent closes its copy when the socket is meant for the child.
+/// Chosen: sshd, inetd and PostgreSQL do it within a millisecond; a busy host may take longer.
+const AFTER_FORK: Duration = Duration::from_secs(1);
+
+impl Socket {
+    /// Moves the ownership to a holder that got the socket on purpose, if there is one. Called
+    /// after a snapshot, for only that shows the holders that came by fork.
+    pub(super) fn hand_over(&mut self, processes: &HashMap<u32, Process>, boot_offset: Duration) {
+        let Some(release) = self.released else { return };
+        let Some(since) = self.row_at else { return };
+        let Some(receiver) = self.receiver(release, processes, boot_offset) else { return };
+        let process = known(processes, &receiver);
+        self.owner = Some(Owner {
+            process: receiver.process,
+            comm: process.map(|process| process.comm.clone()).unwrap_or_default(),
+            fd: Some(receiver.fd),
+            since,
+        });
+        self.released = None;
+    }
+
+    fn receiver(
+        &self,
+        release: Release,
+        processes: &HashMap<u32, Process>,
+        boot_offset: Duration,
+    ) -> Option<HolderEntry> {
+        let first = *self.holders.first()?;
+        if self.flow.used_after(release.time) {
+            return Some(first);
+        }
+        if release.kind == ReleaseKind::Executed {
+            return None;
+        }
+        let chose_its_number = self.holders.iter().find(|entry| !self.has_owners_number(entry));
+        let was_there_before = self.born.and_then(|born| {
+            self.holders.iter().find(|entry| forked_at(entry.process, boot_offset) < born)
+        });
+        if let Some(taker) = chose_its_number.or(was_there_before) {
+            return Some(*taker);
+        }
+        let is_single = self.holders.last().is_some_and(|last| last.process == first.process);
+        let executed = known(processes, &first).is_some_and(|process| process.exec_at.is_some());
+        let forked = forked_at(first.process, boot_offset);
+        let is_meant = match release.kind {
+            // A daemon that detaches itself: the parent exits, its child goes on.
+            ReleaseKind::Exited | ReleaseKind::Unseen => true,
+            // A server that forks for each connection: the parent closes, the child goes on. A
+            // child that ran another program since, and kept the number, knows nothing of it.
+            ReleaseKind::Closed => closed_for(forked, release) && !executed,
+            ReleaseKind::Executed => false,
+        };
+        (is_single && is_meant).then_some(first)
+    }
+
+    /// Whether the process of `entry` holds the socket under a number that the owner used: fork(2)
+    /// copies a descriptor under its number. Another number was chosen: by dup2(2) to 0, 1 or 2
+    /// before an exec, or by receiving it in a message with SCM_RIGHTS.
+    fn has_owners_number(&self, entry: &HolderEntry) -> bool {
+        let first = self.owner.as_ref().and_then(|owner| owner.fd);
+        let last = self.released.map(|release| release.fd);
+        let is_held_as = |fd| self.holder(entry.process, fd).is_some();
+        first.is_some_and(is_held_as) || last.is_some_and(is_held_as)
+    }
+}
+
+/// Whether the owner may have closed it right after it forked a child.
+fn closed_for(forked: MonoTime, release: Release) -> bool {
+    forked <= release.time && release.earliest <= forked.after(AFTER_FORK)
+}
+
+fn known<'a>(processes: &'a HashMap<u32, Process>, entry: &HolderEntry) -> Option<&'a Process> {
+    processes.get(&entry.process.pid).filter(|process| process.key == entry.process)
+}

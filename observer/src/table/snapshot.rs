@@ -1,0 +1,180 @@
+//! What a snapshot changes.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    model::{Cookie, Holder, MonoTime, ProcessKey, Snapshot, SnapshotRow, TcpState},
+    table::{
+        Gone, Table, endings,
+        process::Process,
+        socket::{Owner, Release, ReleaseKind, Socket},
+    },
+};
+
+/// How long a process that exited may still be seen with descriptors: `do_exit` tells of the exit
+/// before it runs `exit_files`. Chosen: far longer than that takes.
+const EXITING: Duration = Duration::from_secs(1);
+
+impl Table {
+    /// Takes in a snapshot. `lost` says that records were lost since the last one, and `settles`
+    /// that this one began after that. Every event up to the snapshot's end must have been applied
+    /// before: an event that is newer than a row is believed, not the row.
+    ///
+    /// `false` if more ended during the walk than could be remembered, so that some of the rows
+    /// may be out of date.
+    pub fn apply_snapshot(&mut self, snapshot: &Snapshot, lost: bool, settles: bool) -> bool {
+        let began = snapshot.began;
+        let closed = self.closed_since(began);
+        let destroyed = endings(&self.destroyed, began);
+        let exited = endings(&self.exited, MonoTime(0));
+        let is_complete = self.closed.is_complete_since(began)
+            && self.destroyed.is_complete_since(began)
+            && self.exited.is_complete_since(began);
+        for row in &snapshot.rows {
+            if destroyed.contains(&row.cookie) {
+                continue;
+            }
+            let time = row.time.clamp(began, snapshot.ended.max(began));
+            self.row(row, time, began, !lost);
+            if let Some(holder) = &row.holder
+                
+                && closed.get(&(holder.process, holder.fd)).is_none_or(|closed| *closed < time)
+            {
+                self.held(row.cookie, holder, time);
+            }
+        }
+        self.settle(snapshot, lost, settles);
+        self.closed.drop_before(began);
+        self.destroyed.drop_before(began);
+        self.exited.drop_before(began.before(EXITING));
+        self.accepted.retain(|_, accepted| *accepted >= began);
+        is_complete
+    }
+
+    fn closed_since(&self, began: MonoTime) -> HashMap<(ProcessKey, i32), MonoTime> {
+        let mut closed = HashMap::new();
+        for (time, descriptor) in self.closed.iter().filter(|(time, _)| *time >= began) {
+            let newest = closed.entry(*descriptor).or_insert(*time);
+            *newest = (*newest).max(*time);
+        }
+        closed
+    }
+
+    fn row(&mut self, row: &SnapshotRow, time: MonoTime, began: MonoTime, certain: bool) {
+        if !self.sockets.contains_key(&row.cookie) {
+            self.insert_socket(Socket::from_row(row, time, self.losses, certain));
+        }
+        if let Some(socket) = self.sockets.get_mut(&row.cookie) {
+            socket.take_row(row, time);
+            if socket.confirmed_at.is_none_or(|confirmed| confirmed < began) {
+                socket.confirmed_at = Some(time);
+            }
+        }
+    }
+
+    fn held(&mut self, cookie: Cookie, holder: &Holder, time: MonoTime) {
+        let key = holder.process;
+        if !self.know(key, time) {
+            return;
+        }
+        let is_known =
+            self.sockets.get(&cookie).is_some_and(|socket| socket.holder(key, holder.fd).is_some());
+        if !is_known {
+            self.gain(cookie, key, holder.fd, time);
+        }
+        let accepted = self.accepted.remove(&(key, holder.fd));
+        let Some(process) = self.processes.get_mut(&key.pid) else { return };
+        let Some(socket) = self.sockets.get_mut(&cookie) else { return };
+        if is_known {
+            socket.hold(key, holder.fd, time);
+        }
+        if process.comm != holder.comm && process.exec_at.is_none_or(|exec| exec <= time) {
+            process.comm = holder.comm.clone();
+        }
+        if let Some(since) = accepted.filter(|accepted| *accepted <= time)
+            && socket.owner.is_none()
+        {
+            let (comm, fd) = (process.comm.clone(), Some(holder.fd));
+            socket.owner = Some(Owner { process: key, comm, fd, since });
+        }
+        seen_with_owner(socket, process, holder.fd, time);
+    }
+
+    /// Draws the conclusions from what the rows did not show.
+    fn settle(&mut self, snapshot: &Snapshot, lost: bool, settles: bool) {
+        let began = snapshot.began;
+        let mut absent: Vec<Cookie> = Vec::new();
+        for socket in self.sockets.values_mut() {
+            prune(socket, &mut self.processes, began, lost);
+            let unseen = socket.touched < began && socket.row_at.is_none_or(|row| row < began);
+            let listed = snapshot.lists_unheld && socket.netns == snapshot.unheld_netns;
+            // A socket that was reset before it was accepted is in CLOSE and in no list, and yet a
+            // descriptor of it may come: only a loss makes its end one that may have been missed.
+            let is_certain = socket.certain_at_loss == Some(self.losses);
+            let listed = listed && (socket.state != TcpState::Close || !is_certain);
+            if unseen && (listed || settles && !socket.was_held) {
+                absent.push(socket.cookie);
+            } else if socket.confirmed_at.is_some_and(|confirmed| confirmed >= began) {
+                socket.hand_over(&self.processes, self.limits.boot_offset);
+            }
+        }
+        absent.sort_unstable();
+        for cookie in absent {
+            self.remove_socket(cookie, Gone::Absent);
+        }
+    }
+}
+
+/// The owner itself was seen with a descriptor of its socket.
+fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTime) {
+    let acquired = socket.holder(process.key, fd).map(|entry| entry.acquired);
+    let Some(acquired) = acquired else { return };
+    let Some(owner) = socket.owner.as_mut().filter(|owner| owner.process == process.key) else {
+        return;
+    };
+    if socket.released.is_some_and(|release| release.kind != ReleaseKind::Executed) {
+        // It had another descriptor all the time.
+        socket.released = None;
+    }
+    match process.exec_at.filter(|exec| *exec > owner.since) {
+        None => {
+            if owner.comm != process.comm {
+                owner.comm = process.comm.clone();
+            }
+        }
+        // A new program that finds a socket at 0, 1 or 2 was given it; above, it knows of none.
+        Some(exec) if fd > 2 && time > exec && (acquired < exec || owner.fd == Some(fd)) => {
+            let release = Release::seen(ReleaseKind::Executed, fd, exec);
+            socket.released.get_or_insert(release);
+        }
+        Some(_) => {}
+    }
+}
+
+/// Takes away the descriptors that were there before the walk and that it did not find.
+fn prune(socket: &mut Socket, processes: &mut HashMap<u32, Process>, began: MonoTime, lost: bool) {
+    let owner = socket.owner.as_ref().map(|owner| owner.process);
+    let mut last_of_owner: Option<(MonoTime, i32)> = None;
+    let cookie = socket.cookie;
+    socket.holders.retain(|entry| {
+        let stays = entry.seen >= began;
+        if !stays {
+            if owner == Some(entry.process) {
+                last_of_owner = last_of_owner.max(Some((entry.seen, entry.fd)));
+            }
+            if let Some(process) = processes.get_mut(&entry.process.pid)
+                && process.key == entry.process
+                && process.descriptors.get(&entry.fd) == Some(&cookie)
+            {
+                process.descriptors.remove(&entry.fd);
+            }
+        }
+        stays
+    });
+    if let (Some((earliest, fd)), Some(owner)) = (last_of_owner, owner)
+        && !socket.is_held_by(owner)
+    {
+        let kind = if lost { ReleaseKind::Unseen } else { ReleaseKind::Closed };
+        socket.released = Some(Release { kind, fd, earliest, time: began });
+    }
+}

@@ -1,0 +1,344 @@
+//! One socket and everything that is known about it.
+
+use crate::{
+    model::{Comm, Cookie, Ends, MonoTime, ProcessKey, SnapshotRow, TcpState, Transition},
+    table::flow::Flow,
+};
+
+/// How good the proof is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Evidence {
+    /// Nothing is missing that it rests on.
+    Complete,
+    /// Records were lost; it was put together again from a snapshot.
+    Reconstructed,
+}
+
+impl Evidence {
+    /// Its name in output.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Reconstructed => "reconstructed",
+        }
+    }
+}
+
+/// The process that connected or accepted a socket, or to which it was handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The process. It may be gone.
+    pub process: ProcessKey,
+    /// Its name when it got the socket; empty if that is not known.
+    pub comm: Comm,
+    /// The descriptor it got, where known. It may be closed.
+    pub fd: Option<i32>,
+    /// Since when it is the owner.
+    pub since: MonoTime,
+}
+
+/// One descriptor that refers to a socket. The name of the process is in the table's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolderEntry {
+    /// The process.
+    pub process: ProcessKey,
+    /// The descriptor.
+    pub fd: i32,
+    /// When it was first known.
+    pub acquired: MonoTime,
+    /// When it was last known to be there.
+    pub seen: MonoTime,
+}
+
+/// How an owner gave its socket up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseKind {
+    /// It closed its last descriptor.
+    Closed,
+    /// It still has the descriptor, but runs another program now, which knows nothing of it.
+    Executed,
+    /// It exited.
+    Exited,
+    /// It has no descriptor any more; how that came was lost.
+    Unseen,
+}
+
+/// That an owner gave its socket up, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// How.
+    pub kind: ReleaseKind,
+    /// The last descriptor of the owner.
+    pub fd: i32,
+    /// Not before.
+    pub earliest: MonoTime,
+    /// Not later. The same as `earliest` if the close itself was seen.
+    pub time: MonoTime,
+}
+
+impl Release {
+    pub(super) fn seen(kind: ReleaseKind, fd: i32, time: MonoTime) -> Self {
+        Self { kind, fd, earliest: time, time }
+    }
+
+    /// Whether this is the one to believe after `earlier`: the later of two, for an owner may have
+    /// had more descriptors than were known; but a close that was seen explains how the same
+    /// descriptor came to be used again.
+    pub(super) fn replaces(self, earlier: Self) -> bool {
+        let explains = self.fd == earlier.fd && earlier.earliest < earlier.time;
+        explains || earlier.time <= self.time
+    }
+}
+
+/// A TCP socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Socket {
+    /// The kernel's number for it.
+    pub cookie: Cookie,
+    /// Its state.
+    pub state: TcpState,
+    /// Since when it is in that state, at the least.
+    pub state_since: MonoTime,
+    /// Whether `state_since` is exact, for the transition was seen.
+    pub state_entered: bool,
+    /// Both ends, with the last ports that were known.
+    pub ends: Ends,
+    /// Network namespace.
+    pub netns: u32,
+    /// When the connection began (or the listening), if that was seen.
+    pub born: Option<MonoTime>,
+    /// Whether it was there before it was first seen: its age is not known.
+    pub born_before_observer: bool,
+    /// Whether it was once connected or connecting.
+    pub was_connected: bool,
+    /// Who connected or accepted it.
+    pub owner: Option<Owner>,
+    /// That the owner gave it up.
+    pub released: Option<Release>,
+    /// The descriptors that refer to it, by process and number.
+    pub holders: Vec<HolderEntry>,
+    /// What moves through it.
+    pub flow: Flow,
+    /// Number of losses at the time when its state was last certain.
+    pub(super) certain_at_loss: Option<u64>,
+    /// Number of losses at the time when it was first known.
+    pub(super) known_at_loss: u64,
+    /// Newest record about it.
+    pub(super) touched: MonoTime,
+    /// Newest transition.
+    pub(super) transition_at: Option<MonoTime>,
+    /// Newest row about it.
+    pub(super) row_at: Option<MonoTime>,
+    /// First row about it in the newest snapshot that had any.
+    pub(super) confirmed_at: Option<MonoTime>,
+    pub(super) was_held: bool,
+    pub(super) reported: bool,
+}
+
+impl Socket {
+    /// A socket that a record makes known.
+    pub(super) fn from_transition(transition: &Transition, losses: u64) -> Self {
+        let born = is_birth(transition).then_some(transition.time);
+        let mut socket = Self {
+            cookie: transition.cookie,
+            state: transition.new,
+            state_since: transition.time,
+            state_entered: true,
+            ends: transition.ends,
+            netns: transition.netns,
+            born,
+            born_before_observer: born.is_none(),
+            was_connected: is_connection(transition.old) || is_connection(transition.new),
+            owner: None,
+            released: None,
+            holders: Vec::new(),
+            flow: Flow::default(),
+            certain_at_loss: Some(losses),
+            known_at_loss: losses,
+            touched: transition.time,
+            transition_at: Some(transition.time),
+            row_at: None,
+            confirmed_at: None,
+            was_held: false,
+            reported: false,
+        };
+        socket.observe_transition(transition);
+        socket
+    }
+
+    /// A socket that a snapshot makes known. `certain` unless records were lost before it.
+    pub(super) fn from_row(row: &SnapshotRow, time: MonoTime, losses: u64, certain: bool) -> Self {
+        Self {
+            cookie: row.cookie,
+            state: row.state,
+            state_since: time,
+            state_entered: false,
+            ends: row.ends,
+            netns: row.netns,
+            born: None,
+            born_before_observer: true,
+            was_connected: is_connection(row.state) || row.ends.remote.port() != 0,
+            owner: None,
+            released: None,
+            holders: Vec::new(),
+            flow: Flow::default(),
+            certain_at_loss: certain.then_some(losses),
+            known_at_loss: losses,
+            touched: time,
+            transition_at: None,
+            row_at: None,
+            confirmed_at: None,
+            was_held: false,
+            reported: false,
+        }
+    }
+
+    /// Takes in a transition. The only place, with [`Self::take_row`], that moves the state.
+    pub(super) fn take_transition(&mut self, transition: &Transition, losses: u64) {
+        let time = transition.time;
+        self.touched = self.touched.max(time);
+        if self.row_at.is_some_and(|row| row >= time) {
+            // A row that is newer has told the outcome; the record still knows the moment.
+            if self.state == transition.new && !self.state_entered {
+                self.state_since = time;
+                self.state_entered = true;
+                self.certain_at_loss = Some(losses);
+            }
+            return;
+        }
+        if transition.old == TcpState::Close && is_birth(transition) {
+            // connect(2) or listen(2) on a socket that was known before: a new connection.
+            self.born = Some(time);
+            self.born_before_observer = false;
+            self.released = None;
+            self.flow = Flow::default();
+        }
+        self.certain_at_loss = (self.state == transition.old).then_some(losses);
+        self.state = transition.new;
+        self.state_since = time;
+        self.state_entered = true;
+        self.transition_at = Some(time);
+        self.was_connected |= is_connection(transition.new);
+        self.take_ends(transition.ends);
+        self.observe_transition(transition);
+    }
+
+    fn observe_transition(&mut self, transition: &Transition) {
+        if let Some(position) = transition.read {
+            self.flow.observe_read(transition.time, transition.new, position, None);
+        }
+    }
+
+    /// Takes in what a snapshot saw at `time`, unless a record or row is newer.
+    pub(super) fn take_row(&mut self, row: &SnapshotRow, time: MonoTime) {
+        let is_newest = self.row_at.is_none_or(|earlier| earlier <= time);
+        if is_newest && self.transition_at.is_none_or(|earlier| earlier <= time) {
+            if self.state != row.state {
+                self.state = row.state;
+                self.state_since = time;
+                self.state_entered = false;
+                self.certain_at_loss = None;
+                self.was_connected |= is_connection(row.state);
+            }
+            self.take_ends(row.ends);
+        }
+        self.flow.observe_read(time, row.state, row.read, Some(row.last_received));
+        self.flow.observe_write(time, row.state, row.write_seq, row.last_sent);
+        self.row_at = self.row_at.max(Some(time));
+    }
+
+    /// Keeps what is known where the kernel has forgotten it: the first record of a connect(2) and
+    /// those into CLOSE have no local port (`inet_put_port` clears it).
+    fn take_ends(&mut self, ends: Ends) {
+        let keep = |known: std::net::SocketAddr, new: std::net::SocketAddr| {
+            let mut end = new;
+            if new.port() == 0 {
+                end.set_port(known.port());
+            }
+            if new.ip().is_unspecified() {
+                end.set_ip(known.ip());
+            }
+            end
+        };
+        self.ends = Ends {
+            local: keep(self.ends.local, ends.local),
+            remote: keep(self.ends.remote, ends.remote),
+        };
+    }
+
+    /// Adds or refreshes a descriptor.
+    pub(super) fn hold(&mut self, process: ProcessKey, fd: i32, time: MonoTime) {
+        self.was_held = true;
+        match self.holder_index(process, fd) {
+            Ok(index) => {
+                let entry = &mut self.holders[index];
+                entry.seen = entry.seen.max(time);
+            }
+            Err(index) => {
+                let entry = HolderEntry { process, fd, acquired: time, seen: time };
+                self.holders.insert(index, entry);
+            }
+        }
+    }
+
+    pub(super) fn unhold(&mut self, process: ProcessKey, fd: i32) -> Option<HolderEntry> {
+        let index = self.holder_index(process, fd).ok()?;
+        Some(self.holders.remove(index))
+    }
+
+    /// The descriptor `fd` of `process`, if it refers to this socket.
+    pub fn holder(&self, process: ProcessKey, fd: i32) -> Option<&HolderEntry> {
+        self.holder_index(process, fd).ok().map(|index| &self.holders[index])
+    }
+
+    /// Whether a descriptor of `process` refers to this socket.
+    pub fn is_held_by(&self, process: ProcessKey) -> bool {
+        let index = self.holders.partition_point(|entry| entry.process < process);
+        self.holders.get(index).is_some_and(|entry| entry.process == process)
+    }
+
+    /// Whether `process` owns it.
+    pub fn is_owned_by(&self, process: ProcessKey) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.process == process)
+    }
+
+    /// When the owner closed it, or went away, while others may still hold it.
+    pub fn closed_by_owner(&self) -> Option<MonoTime> {
+        self.released.map(|release| release.time)
+    }
+
+    /// When the newest snapshot that knew this socket began to see it.
+    pub fn confirmed_at(&self) -> Option<MonoTime> {
+        self.confirmed_at
+    }
+
+    /// Whether an open incident is about it.
+    pub fn is_reported(&self) -> bool {
+        self.reported
+    }
+
+    /// Bytes of data that wait to be read.
+    pub fn unread(&self) -> u32 {
+        self.flow.unread
+    }
+
+    /// Since when somebody could have closed it: nobody can answer for the time before accept(2).
+    pub fn answerable_since(&self) -> MonoTime {
+        self.owner.as_ref().map_or(self.state_since, |owner| owner.since.max(self.state_since))
+    }
+
+    fn holder_index(&self, process: ProcessKey, fd: i32) -> Result<usize, usize> {
+        self.holders.binary_search_by_key(&(process, fd), |entry| (entry.process, entry.fd))
+    }
+}
+
+/// Whether a transition is the first one in the life of a connection or listener. An accepted
+/// socket's first good record is SYN_RECV to ESTABLISHED; the one before carries the listener.
+pub(super) fn is_birth(transition: &Transition) -> bool {
+    use TcpState::{Close, Established, Listen, SynRecv, SynSent};
+    matches!((transition.old, transition.new), (Close, SynSent | Listen) | (SynRecv, Established))
+}
+
+fn is_connection(state: TcpState) -> bool {
+    !matches!(state, TcpState::Close | TcpState::Listen)
+}
