@@ -47,7 +47,7 @@ impl Default for Config {
             socket_capacity: 65_536,
             process_capacity: 32_768,
             snapshot_interval: Duration::from_secs(10),
-            suspicion_gap: Duration::from_millis(50),
+            suspicion_gap: Duration::from_millis(10),
             boot_offset: Duration::ZERO,
         }
     }
@@ -167,6 +167,11 @@ impl Correlator {
             Some(Question::UnknownSocket) => self.want(SnapshotReason::UnknownSocket, now, now),
             None => {}
         }
+    }
+
+    /// A process did something at `time`, and this is its name. Told before the event itself.
+    pub fn handle_name(&mut self, process: ProcessKey, comm: &Comm, time: MonoTime) {
+        self.table.name(process, comm, time);
     }
 
     /// Takes in a snapshot. All events up to its end must have been handled before.

@@ -75,6 +75,24 @@ pub fn event(bytes: &[u8]) -> Result<Option<KernelEvent>, DecodeError> {
     }
 }
 
+/// Who did it, where a record says so: connect, listen and accept name the process.
+pub fn actor(bytes: &[u8]) -> Option<(ProcessKey, Comm)> {
+    let mut fields = Fields(bytes);
+    let (kind, pid) = (fields.u32(), fields.u32());
+    let (_time, _cookie, start_ns) = (fields.u64(), fields.u64(), fields.u64());
+    let is_named = match kind {
+        kind::STATE => bytes.len() == size_of::<StateChange>(),
+        kind::ACCEPT => bytes.len() == size_of::<SocketRef>(),
+        _ => false,
+    };
+    if !is_named || start_ns == 0 {
+        return None;
+    }
+    // In both records the name comes last.
+    let comm = Comm::from_bytes(bytes.last_chunk::<COMM_LEN>()?);
+    Some((ProcessKey { pid, start_ns }, comm))
+}
+
 /// One row of the snapshot. Ticks of the kernel become moments by `rate`.
 pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
     let expected = size_of::<Row>();
@@ -309,6 +327,10 @@ mod tests {
         assert_eq!(event.ends.remote, "10.0.0.7:1883".parse().expect("an address"));
         assert_eq!(event.owner, Some(ProcessKey { pid: 4711, start_ns: 5 }));
         assert_eq!((event.fd, event.netns, event.read), (Some(23), 7, None));
+        let (process, comm) = actor(&state_bytes(&sample())).expect("connect names its process");
+        assert_eq!((process.pid, comm.as_str()), (4711, "node"));
+        let by_softirq = StateChange { start_ns: 0, ..sample() };
+        assert_eq!(actor(&state_bytes(&by_softirq)), None);
     }
 
     #[test]
@@ -346,12 +368,14 @@ mod tests {
             let _ = event(&bytes);
             let _ = row(&bytes, RATE);
             let _ = row_clock(&bytes);
+            let _ = actor(&bytes);
             let mut bytes = bytes;
             bytes.resize(128, 0);
             let _ = row(&bytes, RATE);
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             for len in [56, 48, 104] {
                 let _ = event(&bytes[..len]);
+                let _ = actor(&bytes[..len]);
             }
         }
     }

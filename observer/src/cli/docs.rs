@@ -7,6 +7,9 @@ use clap::Args;
 use super::{Failure, exit};
 use crate::detect::Kind;
 
+/// The generated pages: name below the folder, and what makes it.
+const PAGES: &[(&str, fn() -> String)] = &[("findings.md", findings)];
+
 /// Writes the generated pages, or tells whether they are up to date.
 #[derive(Debug, Args)]
 pub(super) struct GenerateDocs {
@@ -19,10 +22,10 @@ pub(super) struct GenerateDocs {
 
 impl GenerateDocs {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        for (name, page) in [("findings.md", findings())] {
-            let path = self.directory.join(name);
+        for (name, make) in PAGES {
+            let (path, page) = (self.directory.join(name), make());
             if self.check {
-                if fs::read_to_string(&path).ok().as_deref() != Some(&page) {
+                if fs::read_to_string(&path).ok().is_none_or(|old| old != page) {
                     return Err(Failure {
                         code: exit::FINDING,
                         message: format!(

@@ -6,7 +6,9 @@ struct Stderr;
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        // What libraries say below a warning is for their authors.
+        let ours = metadata.target().starts_with("observer");
+        metadata.level() <= if ours { log::max_level() } else { LevelFilter::Warn }
     }
 
     #[expect(clippy::print_stderr, reason = "the edge where diagnostics leave the process")]
@@ -19,7 +21,7 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Warnings and worse; with `SOCKWARDEN_LOG=debug` everything.
+/// Warnings and worse; with `SOCKWARDEN_LOG=debug` all that we have to say.
 pub(super) fn init() {
     let level = std::env::var("SOCKWARDEN_LOG")
         .ok()

@@ -153,7 +153,7 @@ fn input() -> impl Strategy<Value = Input> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 300,
+        cases: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

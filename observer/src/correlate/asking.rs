@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use crate::{correlate::SnapshotReason, model::MonoTime};
 
+/// Rest after a snapshot, as a multiple of its own length: at most a fifth of a core goes into
+/// snapshots, however many budgets run out.
+const REST: u32 = 4;
+
+/// Longest such rest. Chosen: half of the 100 ms within which a finding has to open.
+const LONGEST_REST: Duration = Duration::from_millis(50);
+
 /// That a snapshot is wanted.
 #[derive(Clone, Copy, Debug)]
 struct Wish {
@@ -65,7 +72,8 @@ impl Asking {
         if let Some(Wish { reason, need }) = open(self.asked.take()) {
             self.want(reason, need);
         }
-        self.allowed = ended.after(self.gap);
+        let rest = (ended.since(began) * REST).min(LONGEST_REST);
+        self.allowed = ended.after(self.gap.max(rest));
         self.periodic = ended.after(self.interval);
     }
 
@@ -105,10 +113,18 @@ mod tests {
         asking.want(NewProcess, MonoTime(1));
         asking.ask(MonoTime(1));
         asking.want(Suspicion, MonoTime(5));
-        asking.answered(MonoTime(3), MonoTime(6));
-        assert_eq!(asking.next(), Some(MonoTime(16)), "not before the gap is over");
-        assert_eq!(asking.ask(MonoTime(15)), None);
-        assert_eq!(asking.ask(MonoTime(16)), Some(Suspicion));
+        asking.answered(MonoTime(3), MonoTime(4));
+        assert_eq!(asking.next(), Some(MonoTime(14)), "not before the gap is over");
+        assert_eq!(asking.ask(MonoTime(13)), None);
+        assert_eq!(asking.ask(MonoTime(14)), Some(Suspicion));
+    }
+
+    #[test]
+    fn a_long_snapshot_is_followed_by_a_long_rest() {
+        let mut asking = asking();
+        asking.want(Suspicion, MonoTime(200));
+        asking.answered(MonoTime(100), MonoTime(110));
+        assert_eq!(asking.next(), Some(MonoTime(150)), "four times its length");
     }
 
     #[test]

@@ -29,8 +29,15 @@ pub(super) struct Way {
     pub(super) is_slow: bool,
 }
 
-/// Who held what when a snapshot was taken.
-type Held = BTreeMap<Cookie, Vec<(ProcessKey, i32)>>;
+/// The truth about each socket when a snapshot was taken: what comes after it without a record
+/// cannot be known.
+type Truth = BTreeMap<Cookie, SocketTruth>;
+
+struct SocketTruth {
+    holders: Vec<(ProcessKey, i32)>,
+    wrong_since: [Option<MonoTime>; Kind::ALL.len()],
+    last_written: Option<MonoTime>,
+}
 
 pub(super) struct Live {
     pub(super) kernel: Kernel,
@@ -40,7 +47,7 @@ pub(super) struct Live {
     pub(super) open: BTreeMap<(Cookie, Kind), Finding>,
     way: Way,
     records: u32,
-    walked: Option<(Snapshot, Held)>,
+    walked: Option<(Snapshot, Truth)>,
 }
 
 impl Live {
@@ -67,7 +74,14 @@ impl Live {
             Op::Wait(milliseconds) => Duration::from_millis(u64::from(milliseconds)),
             _ => Duration::ZERO,
         };
-        self.pass(self.kernel.now.after(pause + wait));
+        let until = self.kernel.now.after(pause + wait);
+        while self.walked.is_none() && self.time_out(until) {}
+        if self.walked.is_none() {
+            self.kernel.now = self.kernel.now.max(until);
+        } else {
+            // It happens while a snapshot walks.
+            self.kernel.now = self.kernel.now.after(Duration::from_millis(1));
+        }
         self.kernel.run(op);
         self.follow();
     }
@@ -81,22 +95,27 @@ impl Live {
     /// Lets time pass up to `until`.
     pub(super) fn pass(&mut self, until: MonoTime) {
         loop {
-            let next = self.correlator.poll_timeout().filter(|next| *next <= until);
-            if self.walked.is_none()
-                && let Some(next) = next
-            {
-                self.kernel.now = self.kernel.now.max(next);
-                self.correlator.handle_timeout(self.kernel.now);
-                self.told.push(Told::Timeout(self.kernel.now));
-            } else if self.walked.is_some() {
+            if self.walked.is_some() {
                 // The walk ends a little later, though nothing happens meanwhile.
                 self.kernel.now = self.kernel.now.after(Duration::from_micros(3));
-            } else {
+                self.follow();
+            } else if !self.time_out(until) {
                 break;
             }
-            self.follow();
         }
         self.kernel.now = self.kernel.now.max(until);
+    }
+
+    /// Goes on to the next timeout, if there is one up to `until`.
+    fn time_out(&mut self, until: MonoTime) -> bool {
+        let next = self.correlator.poll_timeout().filter(|next| *next <= until);
+        if let Some(next) = next {
+            self.kernel.now = self.kernel.now.max(next);
+            self.correlator.handle_timeout(self.kernel.now);
+            self.told.push(Told::Timeout(self.kernel.now));
+            self.follow();
+        }
+        next.is_some()
     }
 
     fn follow(&mut self) {
@@ -125,36 +144,53 @@ impl Live {
     }
 
     fn deliver(&mut self) {
-        if let Some((mut snapshot, held)) = self.walked.take() {
+        if let Some((mut snapshot, truth)) = self.walked.take() {
             snapshot.ended = self.kernel.now;
             self.told.push(Told::Snapshot(snapshot.clone()));
             self.correlator.handle_snapshot(snapshot);
             while let Some(output) = self.correlator.poll_output() {
-                self.output(output, &held);
+                self.output(output, &truth);
+            }
+            if self.way.loses.is_none() {
+                self.check_table();
+            }
+        }
+    }
+
+    /// Right after a snapshot the table is what the kernel has; after a slow one it may lack what
+    /// came since without a record.
+    fn check_table(&self) {
+        for socket in self.correlator.table().sockets() {
+            let cookie = socket.cookie;
+            assert_eq!(Some(socket.state), self.kernel.state(cookie), "{socket:?}");
+            let truth = self.kernel.holders(cookie);
+            let known: Vec<_> =
+                socket.holders.iter().map(|entry| (entry.process, entry.fd)).collect();
+            if self.way.is_slow {
+                assert!(known.iter().all(|holder| truth.contains(holder)), "{truth:?}: {socket:?}");
+            } else {
+                assert_eq!(known, truth, "{socket:?}");
             }
         }
     }
 
     fn outputs(&mut self) {
         while let Some(output) = self.correlator.poll_output() {
-            self.output(output, &Held::new());
+            self.output(output, &Truth::new());
         }
     }
 
-    fn output(&mut self, output: Output, held: &Held) {
+    fn output(&mut self, output: Output, truth: &Truth) {
         match output {
             Output::SnapshotWanted(reason) => {
                 assert!(self.walked.is_none(), "asked twice, now for {reason:?}");
-                let kernel = &self.kernel;
-                let cookies = kernel.cookies().into_iter();
-                let held = cookies.map(|cookie| (cookie, kernel.holders(cookie))).collect();
-                self.walked = Some((kernel.snapshot(), held));
+                self.walked = Some((self.kernel.snapshot(), self.truth()));
             }
             Output::Finding(finding) => {
                 let key = (finding.cookie, finding.kind);
                 match finding.event {
                     FindingEvent::Opened => {
-                        self.check(&finding, held);
+                        self.check(&finding, truth);
                         let twice = self.open.insert(key, finding.clone());
                         assert!(twice.is_none(), "opened twice: {finding:?}");
                     }
@@ -175,17 +211,27 @@ impl Live {
         }
     }
 
+    fn truth(&self) -> Truth {
+        let truth = |cookie| {
+            let wrong_since = Kind::ALL.map(|kind| self.kernel.wrong_since(cookie, kind));
+            let holders = self.kernel.holders(cookie);
+            let last_written = self.kernel.last_written(cookie);
+            (cookie, SocketTruth { holders, wrong_since, last_written })
+        };
+        self.kernel.cookies().into_iter().map(truth).collect()
+    }
+
     /// A finding that opens must be true: its state, its holders, and its age if it is complete.
-    fn check(&self, finding: &Finding, held: &Held) {
+    fn check(&self, finding: &Finding, truth: &Truth) {
         let kernel = &self.kernel;
         let cookie = finding.cookie;
         assert_eq!(kernel.state(cookie), Some(finding.state), "state: {finding:?}");
         let found: Vec<_> =
             finding.holders.iter().map(|holder| (holder.process, holder.fd)).collect();
         assert!(!found.is_empty(), "no holder: {finding:?}");
-        let (now, then) = (kernel.holders(cookie), held.get(&cookie));
+        let (now, then) = (kernel.holders(cookie), truth.get(&cookie));
         for holder in &found {
-            let was = then.is_some_and(|then| then.contains(holder));
+            let was = then.is_some_and(|then| then.holders.contains(holder));
             assert!(now.contains(holder) || was, "holder {holder:?}: {finding:?}");
         }
         if !self.way.is_slow {
@@ -198,11 +244,11 @@ impl Live {
         }
         assert!(finding.age() >= finding.budget, "too young: {finding:?}");
         if finding.evidence == Evidence::Complete {
-            let since = kernel.wrong_since(cookie, finding.kind);
+            let since = then.and_then(|then| then.wrong_since[finding.kind as usize]);
             assert!(since.is_some_and(|since| since <= finding.since), "{since:?}: {finding:?}");
         }
         if finding.kind == Kind::Inherited {
-            let moved = kernel.last_written(cookie).unwrap_or_default();
+            let moved = then.and_then(|then| then.last_written).unwrap_or_default();
             let ticks = Duration::from_millis(20);
             assert!(moved <= finding.since.after(ticks), "in use at {moved:?}: {finding:?}");
         }

@@ -82,6 +82,19 @@ fn a_half_closed_stream_is_still_sent() {
 }
 
 #[test]
+fn it_is_cleared_when_the_process_sends_again() {
+    check(
+        &after_connect(&[(0, Op::PeerCloses(0)), (12_000, Op::Write(0))]),
+        &[
+            "31 opened close-wait: program-1 (pid 1) holds fd 3 to 127.0.0.1:1883: the peer closed 10 s \
+         ago, the process has not",
+            "41 cleared close-wait: cleared: program-1 (pid 1) sent on fd 3 to 127.0.0.1:1883 again after \
+         20 s",
+        ],
+    );
+}
+
+#[test]
 fn the_connection_is_over_and_the_descriptor_is_not() {
     check(
         &after_connect(&[(0, Op::PeerResets(0)), (11_000, Op::Exit(0))]),

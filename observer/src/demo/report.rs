@@ -153,17 +153,14 @@ mod tests {
     #[test]
     fn only_the_planted_findings_are_right() {
         let both = [(Kind::CloseWait, 1, 130), (Kind::DeadFd, 2, 90)];
-        let cases: [(&str, Vec<(Kind, u32, u64)>, bool, usize); 5] = [
+        let accused = [&both[..], &[(Kind::CloseWait, 3, 1)]].concat();
+        let twice = [&both[..], &both[..1]].concat();
+        let cases = [
             ("both found", both.to_vec(), true, 0),
             ("one missing", both[..1].to_vec(), false, 0),
-            (
-                "the well-behaved accused",
-                [&both[..], &[(Kind::CloseWait, 3, 1)]].concat(),
-                false,
-                1,
-            ),
+            ("the well-behaved accused", accused, false, 1),
             ("of another kind", vec![(Kind::Undrained, 1, 130)], false, 1),
-            ("found twice", [&both[..], &both[..1]].concat(), false, 1),
+            ("found twice", twice, false, 1),
         ];
         for (name, opened, right, invented) in cases {
             let outcome = outcome(&opened);

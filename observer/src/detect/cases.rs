@@ -29,6 +29,8 @@ pub(super) enum Step {
     Exits(u32),
     /// A snapshot finds the socket in this state, with these descriptors and this flow.
     Found(TcpState, &'static [(u32, i32)], Seen),
+    /// A snapshot finds the socket in ESTABLISHED and nobody holding it.
+    FoundWaiting(Seen),
     /// A snapshot finds a socket that was never connected.
     FoundFresh(&'static [(u32, i32)]),
 }
@@ -126,6 +128,9 @@ fn apply(table: &mut Table, time: MonoTime, step: Step) {
         Step::Found(state, holders, seen) => {
             return found(table, time, state, holders, seen, ends(1883));
         }
+        Step::FoundWaiting(seen) => {
+            return found(table, time, TcpState::Established, &[], seen, ends(1883));
+        }
         Step::FoundFresh(holders) => {
             return found(table, time, TcpState::Close, holders, IDLE, ends(0));
         }
@@ -141,20 +146,28 @@ fn found(
     seen: Seen,
     ends: Ends,
 ) {
-    let row = |(pid, fd): &(u32, i32)| SnapshotRow {
+    let holder = |(pid, fd): &(u32, i32)| Holder {
+        process: key(*pid),
+        comm: Comm::from_bytes(b"node"),
+        fd: *fd,
+    };
+    let row = |holder| SnapshotRow {
         time,
         cookie: COOKIE,
         state,
         ends,
         netns: 1,
-        holder: Some(Holder { process: key(*pid), comm: Comm::from_bytes(b"node"), fd: *fd }),
+        holder,
         read: ReadPosition { copied_seq: seen.copied, unread: seen.unread },
         unacked: 0,
         write_seq: seen.written,
         last_sent: ms(seen.sent),
         last_received: ms(seen.received),
     };
-    let rows = holders.iter().map(row).collect();
+    let rows = match holders {
+        [] => vec![row(None)],
+        holders => holders.iter().map(|pair| row(Some(holder(pair)))).collect(),
+    };
     let snapshot =
         Snapshot { began: time, ended: time, rows, lists_unheld: false, unheld_netns: 1 };
     table.apply_snapshot(&snapshot, false, false);

@@ -21,7 +21,8 @@ pub fn close_wait(socket: &Socket, now: MonoTime, budget: Duration) -> Verdict {
         flow.last_written.map(|moved| moved.by),
         flow.last_read.map(|moved| moved.by),
     ];
-    let since = moved.into_iter().flatten().fold(socket.answerable_since(), MonoTime::max);
+    let since =
+        moved.into_iter().flatten().fold(socket.answerable(socket.state_since), MonoTime::max);
     Verdict::about(since, now, budget)
 }
 

@@ -16,7 +16,7 @@ pub fn dead_fd(socket: &Socket, now: MonoTime, budget: Duration) -> Verdict {
     if socket.state != TcpState::Close || socket.holders.is_empty() || !was_connected {
         return Verdict::Fine;
     }
-    Verdict::about(socket.answerable_since(), now, budget)
+    Verdict::about(socket.answerable(socket.state_since), now, budget)
 }
 
 #[cfg(test)]

@@ -8,18 +8,21 @@ use crate::{
     table::Socket,
 };
 
-/// Since data have waited with nothing read, as far as two observations prove it.
+/// Since data have waited with nothing read, as far as two observations prove it; not since before
+/// there was anybody who could read them.
 pub fn undrained(socket: &Socket, now: MonoTime, budget: Duration) -> Verdict {
     let reads = matches!(socket.state, TcpState::Established | TcpState::CloseWait);
     match socket.flow.not_read_since {
-        Some(since) if reads && !socket.holders.is_empty() => Verdict::about(since, now, budget),
+        Some(since) if reads && !socket.holders.is_empty() => {
+            Verdict::about(socket.answerable(since), now, budget)
+        }
         _ => Verdict::Fine,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use TcpState::{CloseWait, Established, FinWait2, SynSent};
+    use TcpState::{CloseWait, Established, FinWait2, SynRecv, SynSent};
 
     use super::*;
     use crate::detect::{
@@ -82,6 +85,15 @@ mod tests {
                     "only the end waits",
                     &[(9500, Found(CloseWait, &[(1, 7)], Seen { unread: 1, ..WAITING }))],
                     None,
+                ),
+                (
+                    "nobody could read before accept(2)",
+                    &[
+                        (1000, Moves(SynRecv, Established)),
+                        (5000, FoundWaiting(WAITING)),
+                        (8000, Accepts(1, 7)),
+                    ],
+                    Some(8000),
                 ),
                 ("this side has closed", &[(9500, Found(FinWait2, &[(1, 7)], WAITING))], None),
                 (

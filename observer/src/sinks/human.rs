@@ -33,7 +33,7 @@ impl<W: Write> Human<W> {
     }
 
     fn transition(&mut self, seen: &SeenTransition, clock: WallClock) -> io::Result<()> {
-        if self.lines % LINES_PER_HEADING == 0 {
+        if self.lines.is_multiple_of(LINES_PER_HEADING) {
             let heading = format!(
                 "{:<12}  {:>7} {:<15} {:>5}  {:<21}    {:<21}  {}",
                 "TIME", "PID", "PROCESS", "FD", "LOCAL", "REMOTE", "STATE"

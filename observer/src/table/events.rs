@@ -62,6 +62,20 @@ impl Table {
         }
     }
 
+    /// Learns the name of a process that did something at `time`.
+    ///
+    /// Processes that are older than the observer and had no socket yet are known by nothing else.
+    pub fn name(&mut self, key: ProcessKey, comm: &Comm, time: MonoTime) {
+        if !self.know(key, time) {
+            return;
+        }
+        if let Some(process) = self.processes.get_mut(&key.pid)
+            && process.exec_at.is_none_or(|exec| exec <= time)
+        {
+            process.comm = comm.clone();
+        }
+    }
+
     fn named(
         &mut self,
         key: ProcessKey,
@@ -139,20 +153,23 @@ impl Table {
         if self.accepted.get(&(process, fd)).is_some_and(|accepted| *accepted <= time) {
             self.accepted.remove(&(process, fd));
         }
-        let release = Release::seen(ReleaseKind::Closed, fd, time);
         let known = self.descriptor(process, fd).filter(|known| {
             // A descriptor that was used again since is another one.
             let entry = self.sockets.get(known).and_then(|socket| socket.holder(process, fd));
             entry.is_some_and(|entry| entry.seen <= time)
         });
-        for cookie in known.into_iter().chain(cookie.filter(|cookie| known != Some(*cookie))) {
-            self.forget_descriptor(process, fd, cookie);
-            if let Some(socket) = self.sockets.get_mut(&cookie) {
-                socket.touched = socket.touched.max(time);
-                socket.unhold(process, fd);
-                self.release(cookie, process, release);
-                self.touch(cookie);
-            }
+        if let (Some(known), Some(cookie)) = (known, cookie)
+            && known != cookie
+        {
+            self.drop_descriptor(known, process, fd, time);
+        }
+        let Some(cookie) = cookie.or(known) else { return };
+        self.forget_descriptor(process, fd, cookie);
+        if let Some(socket) = self.sockets.get_mut(&cookie) {
+            socket.touched = socket.touched.max(time);
+            socket.unhold(process, fd);
+            self.release(cookie, process, Release::seen(ReleaseKind::Closed, fd, time));
+            self.touch(cookie);
         }
     }
 }

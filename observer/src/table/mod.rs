@@ -296,3 +296,6 @@ impl Table {
 fn endings<T: Copy + Eq + std::hash::Hash>(recent: &Recent<T>, since: MonoTime) -> HashSet<T> {
     recent.iter().filter(|(time, _)| *time >= since).map(|(_, what)| *what).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ impl Table {
             let time = row.time.clamp(began, snapshot.ended.max(began));
             self.row(row, time, began, !lost);
             if let Some(holder) = &row.holder
-                
+                && !exited.contains(&holder.process)
                 && closed.get(&(holder.process, holder.fd)).is_none_or(|closed| *closed < time)
             {
                 self.held(row.cookie, holder, time);

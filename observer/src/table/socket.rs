@@ -322,9 +322,10 @@ impl Socket {
         self.flow.unread
     }
 
-    /// Since when somebody could have closed it: nobody can answer for the time before accept(2).
-    pub fn answerable_since(&self) -> MonoTime {
-        self.owner.as_ref().map_or(self.state_since, |owner| owner.since.max(self.state_since))
+    /// `since`, or since when there is somebody to answer for it if that is later: nobody can read
+    /// or close a socket before accept(2).
+    pub fn answerable(&self, since: MonoTime) -> MonoTime {
+        self.owner.as_ref().map_or(since, |owner| owner.since.max(since))
     }
 
     fn holder_index(&self, process: ProcessKey, fd: i32) -> Result<usize, usize> {
