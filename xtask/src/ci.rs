@@ -1,8 +1,7 @@
 //! `cargo xtask ci`: every check that a change must pass, in an order that shows failures early.
 
 use crate::failure::{Failure, Result};
-use crate::{build, build_ebpf, sh, table, test, tidy, vm};
-use std::time::Instant;
+use crate::{build, build_ebpf, clock, sh, table, test, tidy, vm};
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -49,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result {
     let mut done: Vec<(&Step, Verdict, f64)> = Vec::new();
     for step in STEPS {
         println!("\n== {} ==", step.name);
-        let begin = Instant::now();
+        let begin = clock::now();
         let broken = step.needs.iter().find(|need| {
             let failed = |(it, verdict, _): &(&Step, Verdict, f64)| {
                 it.name == **need && !matches!(verdict, Verdict::Passed)

@@ -5,6 +5,7 @@
     reason = "xtask talks to the person who called it"
 )]
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod ci;
@@ -14,6 +15,7 @@ mod test;
 mod tidy;
 mod vm;
 
+mod clock;
 mod failure;
 mod paths;
 mod sh;
@@ -41,6 +43,12 @@ enum Verb {
     Ci(ci::Args),
     Tidy(tidy::Args),
     Vm(vm::Args),
+    Bench(bench::Args),
+    /// Open and close connections: the workload of the benchmarks.
+    #[command(name = bench::cycles::VERB, hide = true)]
+    BenchLoop,
+    #[command(name = bench::hold::VERB, hide = true)]
+    BenchHold(bench::hold::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +61,9 @@ fn main() -> ExitCode {
         Verb::Ci(args) => ci::run(&args),
         Verb::Tidy(args) => tidy::run(&args),
         Verb::Vm(args) => vm::run(&args),
+        Verb::Bench(args) => bench::run(&args),
+        Verb::BenchLoop => bench::cycles::serve(),
+        Verb::BenchHold(args) => bench::hold::serve(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,13 +3,13 @@
 use super::console::{self, Ended, Line};
 use super::{NEXT, initramfs};
 use crate::failure::{Failure, OrFail as _, Result};
-use crate::sh;
+use crate::{clock, sh};
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Chosen: a good run takes under a minute on two slow cores, and CI must not wait for ever.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -63,9 +63,9 @@ fn lines_of(console: impl Read + Send + 'static) -> Receiver<String> {
 
 /// Prints and notes until the guest is done.
 fn listen(lines: &Receiver<String>, steps: &mut [(&'static str, Option<Ended>)]) -> Result {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = clock::now() + PATIENCE;
     loop {
-        let patience = deadline.saturating_duration_since(Instant::now());
+        let patience = deadline.saturating_duration_since(clock::now());
         let line = lines.recv_timeout(patience).map_err(|error| {
             let what = match error {
                 RecvTimeoutError::Timeout => format!("the guest took more than {PATIENCE:?}"),
@@ -91,9 +91,9 @@ fn listen(lines: &Receiver<String>, steps: &mut [(&'static str, Option<Ended>)])
 fn stop(mut child: Child, shutting_down: bool) -> Result {
     let next = "end qemu-system-x86_64 by hand";
     let grace = Duration::from_secs(if shutting_down { 10 } else { 0 });
-    let deadline = Instant::now() + grace;
+    let deadline = clock::now() + grace;
     while child.try_wait().or_fail("qemu", next)?.is_none() {
-        if Instant::now() >= deadline {
+        if clock::now() >= deadline {
             child.kill().or_fail("qemu", next)?;
             child.wait().or_fail("qemu", next)?;
             break;
