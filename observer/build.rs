@@ -7,7 +7,11 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("invariant: cargo sets OUT_DIR"));
     let embedded = out.join("sockwarden.bpf.o");
     let object = match env::var_os("SOCKWARDEN_BPF_OBJECT") {
-        Some(path) => Some(PathBuf::from(path)),
+        Some(path) => {
+            let path = PathBuf::from(path);
+            println!("cargo::rerun-if-changed={}", path.display());
+            Some(path)
+        }
         // OUT_DIR lies some levels below the target directory, where `cargo xtask build-ebpf`
         // leaves the object; how many depends on `--target`.
         None => out

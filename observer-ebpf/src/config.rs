@@ -17,11 +17,17 @@ pub struct Config {
     pub refs_bias: u32,
     /// Fill of the ring, bytes, at which the reader is woken. Below it nobody is woken.
     pub wake_bytes: u32,
-    /// Not 0: the descriptor hooks (layer B) are attached, so close and connect are reported.
-    pub descriptors: u32,
+    /// Numbers of the system calls that connect a socket and have its descriptor as their first
+    /// argument: connect, and sendto and sendmsg with `MSG_FASTOPEN`.
+    pub connecting: [u32; 3],
+    /// Number of close(2).
+    pub closing: u32,
+    /// Not 0: nobody looks at single changes of state, so what a socket goes through after its
+    /// program has closed it is left out. It can be no leak any more.
+    pub quiet: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 32);
 
 /// Why a process is watched: flags, the values of the `WATCHED` map.
 pub mod watch {
@@ -33,6 +39,11 @@ pub mod watch {
     pub const CGROUP: u32 = 4;
     /// Its children are watched too, and theirs.
     pub const CHILDREN: u32 = 8;
+    /// A descendant of a watched process. Not watched itself: only its exec and exit are
+    /// reported, for it may hold copies of its parent's descriptors.
+    pub const KIN: u32 = 16;
+    /// Flags that make a process watched.
+    pub const REASONS: u32 = PID | COMM | CGROUP | CHILDREN;
     /// Flags that a forked child gets from its parent: it has the same name and cgroup.
     pub const INHERITED: u32 = COMM | CGROUP | CHILDREN;
 }

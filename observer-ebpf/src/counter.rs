@@ -31,8 +31,7 @@ counters! {
     RingDestroy = "ring-full-destroy", true, "No room in the ring for the end of a socket.";
     RingDescriptor = "ring-full-descriptor", true, "No room in the ring for an accept, connect or close.";
     RingProcess = "ring-full-process", true, "No room in the ring for a fork, exec or exit.";
-    MarkFailed = "socket-mark-failed", true, "The kernel had no memory to mark a socket as watched (sk_storage).";
-    StashFull = "connect-map-full", false, "More threads inside connect(2) than the map holds: a descriptor stays unknown until the next snapshot.";
+    MarkFailed = "socket-mark-failed", true, "No room to mark a socket, or what a listener will accept, as watched.";
     WatchFull = "watch-map-full", true, "More watched processes than the map holds.";
     Unreadable = "kernel-read-failed", false, "A kernel pointer could not be followed from a descriptor to its socket.";
     RowTooLarge = "snapshot-row-refused", true, "The kernel refused a row of the snapshot.";

@@ -4,32 +4,32 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_ns,
 };
-use observer_ebpf::{counter::Counter, record::Header};
+use observer_ebpf::{
+    counter::Counter,
+    record::{Header, Record},
+};
 
 use crate::maps::{COUNTERS, RING, config};
 
-/// Bytes above the wake-up mark within which a record wakes the reader. One record crosses the
-/// mark; a band instead of an exact value covers two CPUs that cross it together.
-const WAKE_BAND: u64 = 4_096;
+/// Bits of a record's time that decide whether it looks at the fill of the ring: one record of 16
+/// does, and above the mark one of 16 wakes the reader. Below half a microsecond the clock is as
+/// good as a die.
+const SAMPLE: u64 = 0xf << 5;
 
 /// Writes one record to the ring. A full ring is counted under `cause`.
 ///
 /// Nobody is woken: a wake-up costs more than all of our programs together, so userspace drains
 /// the ring on a timer. Only when the ring fills up is it told at once.
 #[inline(always)]
-pub(crate) fn emit<T: 'static>(cause: Counter, record: T) {
+pub(crate) fn emit<T: Record + 'static>(cause: Counter, record: T) {
     let Some(mut slot) = RING.reserve::<T>(0) else {
         count(cause);
         return;
     };
+    let looks = record.header().time_ns & SAMPLE == 0;
     slot.write(record);
-    let filled = RING.query(u64::from(BPF_RB_AVAIL_DATA));
-    let wake_at = u64::from(config!(wake_bytes));
-    let flags = if filled >= wake_at && filled < wake_at + WAKE_BAND {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    };
+    let wakes = looks && RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wake_bytes));
+    let flags = if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     slot.submit(u64::from(flags));
 }
 

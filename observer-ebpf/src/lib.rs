@@ -36,10 +36,14 @@ pub mod tcp_state {
     pub const SYN_SENT: u8 = 2;
     /// A peer's SYN was answered.
     pub const SYN_RECV: u8 = 3;
+    /// This side closed first and waits for the acknowledgement.
+    pub const FIN_WAIT1: u8 = 4;
     /// No connection: never connected, or over.
     pub const CLOSE: u8 = 7;
     /// The peer has closed, this side has not.
     pub const CLOSE_WAIT: u8 = 8;
+    /// The peer closed first, then this side; the last acknowledgement is missing.
+    pub const LAST_ACK: u8 = 9;
     /// listen(2) was called.
     pub const LISTEN: u8 = 10;
 }

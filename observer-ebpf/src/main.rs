@@ -4,12 +4,17 @@
 
 #![no_std]
 #![no_main]
+// For the two instructions in `atomic`. Debian's compiler takes it with RUSTC_BOOTSTRAP, as
+// aya-ebpf's own use of it.
+#![feature(asm_experimental_arch)]
 
+mod atomic;
 mod emit;
 mod hooks;
 mod maps;
 mod process;
 mod sock;
+mod watch;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -1,14 +1,11 @@
 //! Every map, with its capacity and what a full map means.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use observer_ebpf::{COMM_LEN, config::Config, counter::Counter, offsets::Offsets};
-
-/// `BPF_F_CLONE` (include/uapi/linux/bpf.h): a socket accepted from a marked listener is marked.
-const BPF_F_CLONE: usize = 1 << 9;
 
 /// Where the running kernel keeps its fields. Userspace writes it before the load; it is read
 /// through [`offset!`] so that the compiler does not take the zeros here for the truth.
@@ -18,7 +15,7 @@ pub(crate) static OFFSETS: Offsets = zeroed_offsets();
 /// What userspace asked for. Written before the load, read through [`config!`].
 #[unsafe(no_mangle)]
 pub(crate) static CONFIG: Config =
-    Config { watch_all: 0, refs_bias: 0, wake_bytes: 0, descriptors: 0 };
+    Config { watch_all: 0, refs_bias: 0, wake_bytes: 0, connecting: [0; 3], closing: 0, quiet: 0 };
 
 /// The records. 8 MiB unless userspace sets another size: about 90,000 changes of state, some two
 /// seconds of the fastest connect/close loop. Full: the record is counted by cause and lost, and
@@ -35,41 +32,43 @@ pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(16_384,
 pub(crate) static COMMS: HashMap<[u8; COMM_LEN], u32> =
     HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
 
-/// Threads inside connect(2): pid_tgid to descriptor. Full: counted, the descriptor of that
-/// socket stays unknown until the next snapshot.
+/// Sets of [`MARKS`].
+pub(crate) const MARK_SETS: u32 = 16_384;
+
+/// Cookies in one set: a cache line.
+pub(crate) const MARK_WAYS: usize = 8;
+
+/// Cookies of the watched sockets, each in the set of its lower bits; 131,072 in all, 1 MiB. The
+/// verifier turns a lookup into a few instructions, where a hash or the kernel's own storage in
+/// sockets cost 50 to 100 ns a change of state, and much more for each new socket. A full set
+/// overflows into [`MARKS_OVERFLOW`].
 #[map]
-pub(crate) static CONNECTING: HashMap<u64, u32> = HashMap::with_max_entries(8_192, 0);
+pub(crate) static MARKS: Array<[u64; MARK_WAYS]> = Array::with_max_entries(MARK_SETS, 0);
+
+/// Cookies whose set was full. Full: counted, and the socket is known from snapshots only.
+#[map]
+pub(crate) static MARKS_OVERFLOW: HashMap<u64, u32> =
+    HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
+
+/// Where watched listeners listen, and how many: what they accept is watched from its first
+/// change of state on, long before anybody accepts it. Full: counted, and what such a listener
+/// accepts is known from snapshots only.
+#[map]
+pub(crate) static LISTENERS: HashMap<Listener, u64> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+
+/// Key of [`LISTENERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Listener {
+    pub(crate) netns: u32,
+    pub(crate) port: u32,
+}
 
 /// What was not delivered, by CPU and cause.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
-
-/// The mark of a watched socket. It lives in the socket itself, so it has no capacity, dies with
-/// the socket, and costs a lookup of one cache line. aya's own type has no `BPF_F_CLONE`.
-#[unsafe(link_section = ".maps")]
-#[unsafe(export_name = "MARKS")]
-pub(crate) static MARKS: MarkMap = MarkMap {
-    r#type: core::ptr::null(),
-    key: core::ptr::null(),
-    value: core::ptr::null(),
-    max_entries: core::ptr::null(),
-    map_flags: core::ptr::null(),
-};
-
-/// Definition of [`MARKS`] in the form that loaders read from BTF: each number is the length of
-/// an array that is never there.
-#[repr(C)]
-pub(crate) struct MarkMap {
-    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
-    key: *const i32,
-    value: *const u32,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize | BPF_F_CLONE],
-}
-
-// SAFETY: The pointers only carry types to the loader; nothing follows them.
-unsafe impl Sync for MarkMap {}
 
 /// An offset of the running kernel.
 macro_rules! offset {

@@ -40,6 +40,7 @@ offsets! {
     skc_v6_daddr: "sock"."__sk_common.skc_v6_daddr", "Remote IPv6 address";
     skc_net: "sock"."__sk_common.skc_net.net", "Network namespace";
     skc_cookie: "sock"."__sk_common.skc_cookie", "Cookie, 0 until somebody asked for it";
+    sk_flags: "sock"."__sk_common.skc_flags", "Flags, `SOCK_DEAD` the lowest";
     sk_protocol: "sock"."sk_protocol", "IP protocol";
     inet_sport: "inet_sock"."inet_sport", "Local port, network order; kept after the port is given back";
     net_inum: "net"."ns.inum", "Inode number of a namespace";
@@ -66,6 +67,8 @@ offsets! {
     file_private: "file"."private_data", "The socket of a socket's file";
     file_refs: "file"."f_ref.refcnt.counter|f_count.counter", "References to the open file";
     inode_mode: "inode"."i_mode", "Kind of file";
+    regs_syscall: "pt_regs"."orig_ax|syscallno", "Number of the system call";
+    regs_first: "pt_regs"."di|orig_x0", "Its first argument";
 }
 
 #[cfg(feature = "user")]

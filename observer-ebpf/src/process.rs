@@ -1,11 +1,18 @@
 //! Which processes are watched, and who a task is.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel_buf,
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_kernel,
+        generated::bpf_task_pt_regs,
+    },
 };
-use observer_ebpf::COMM_LEN;
+use observer_ebpf::{COMM_LEN, config::watch};
 
-use crate::maps::{WATCHED, config, offset};
+use crate::{
+    maps::{WATCHED, config, offset},
+    sock::bytes,
+};
 
 /// The process this code runs in; in a softirq, whoever was interrupted.
 #[inline(always)]
@@ -16,14 +23,14 @@ pub(crate) fn current_tgid() -> u32 {
 /// Whether everything of this process is reported.
 #[inline(always)]
 pub(crate) fn is_watched(tgid: u32) -> bool {
-    config!(watch_all) != 0 || watch_flags(tgid).is_some()
+    config!(watch_all) != 0 || watch_flags(tgid) & watch::REASONS != 0
 }
 
-/// Why the process is watched; `None` if it was not named.
+/// Why the process is watched, `config::watch`; 0 if it is not.
 #[inline(always)]
-pub(crate) fn watch_flags(tgid: u32) -> Option<u32> {
+pub(crate) fn watch_flags(tgid: u32) -> u32 {
     // SAFETY: The value is copied at once; userspace and the hooks only ever replace it whole.
-    unsafe { WATCHED.get(&tgid) }.copied()
+    unsafe { WATCHED.get(&tgid) }.map_or(0, |flags| *flags)
 }
 
 /// Start of the current process since boot, nanoseconds.
@@ -39,6 +46,39 @@ pub(crate) fn current_start_ns() -> u64 {
 pub(crate) fn current_comm() -> [u8; COMM_LEN] {
     // SAFETY: As for `current_start_ns`.
     comm(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+}
+
+/// The descriptor that the running thread gave to the system call that is connecting a socket;
+/// -1 outside such a call (io_uring, a 32-bit process).
+#[inline(always)]
+pub(crate) fn connecting_descriptor() -> i32 {
+    let (number, first) = system_call();
+    let connecting = config!(connecting);
+    let is_connecting =
+        number == connecting[0] || number == connecting[1] || number == connecting[2];
+    if is_connecting { first } else { -1 }
+}
+
+/// The descriptor that the running thread is giving to close(2); -1 outside of it.
+#[inline(always)]
+pub(crate) fn closing_descriptor() -> i32 {
+    let (number, first) = system_call();
+    if number == config!(closing) { first } else { -1 }
+}
+
+/// Number and first argument of the system call that the running thread is in.
+///
+/// The registers with which it entered the kernel still hold both, so that no hook on the call is
+/// needed. `bpf_task_pt_regs`: 5.15.
+#[inline(always)]
+fn system_call() -> (u32, i32) {
+    // SAFETY: The helpers return the running task and its registers, which the verifier knows by
+    // type; the loads are checked against that type.
+    let regs = unsafe {
+        let task: *mut task_struct = bpf_get_current_task_btf();
+        bpf_task_pt_regs(task) as *const u8
+    };
+    (load(regs, offset!(regs_syscall)), load(regs, offset!(regs_first)))
 }
 
 /// Start of the process that `task` belongs to.
@@ -78,10 +118,8 @@ pub(crate) fn live_threads(task: *const u8) -> u32 {
 pub(crate) fn comm(task: *const u8) -> [u8; COMM_LEN] {
     let leader: *const u8 = load(task, offset!(task_leader));
     let name = leader.wrapping_add(offset!(task_comm));
-    let mut comm = [0; COMM_LEN];
     // SAFETY: The helper checks the address; on failure the name stays empty.
-    let _ = unsafe { bpf_probe_read_kernel_buf(name, &mut comm) };
-    comm
+    bytes(unsafe { bpf_probe_read_kernel(name.cast()) }.unwrap_or_default())
 }
 
 /// A direct load from a kernel object that the verifier knows by type.

@@ -10,7 +10,8 @@ pub mod kind {
     pub const DESTROY: u32 = 2;
     /// [`super::SocketRef`]: accept(2) returned a descriptor.
     pub const ACCEPT: u32 = 3;
-    /// [`super::SocketRef`]: close(2) was entered for a descriptor of a TCP socket.
+    /// [`super::SocketRef`]: close(2) was entered for a descriptor of a TCP socket that is not its
+    /// last. A last one shows in the change of state or in the end that it causes.
     pub const CLOSE: u32 = 4;
     /// [`super::ProcessChange`]: a process (not a thread) was forked.
     pub const FORK: u32 = 5;
@@ -33,21 +34,40 @@ pub struct Header {
     pub time_ns: u64,
 }
 
+/// Flags of [`StateChange::flags`].
+pub mod change {
+    /// The current process caused it by connect(2) or listen(2): it owns the socket.
+    pub const BY_OWNER: u32 = 1;
+    /// The current process caused it by close(2) of `fd`, the last descriptor of the socket.
+    pub const BY_CLOSE: u32 = 2;
+    /// The socket is over: no destroy will be reported.
+    pub const LAST: u32 = 4;
+}
+
+/// What can go into the ring.
+pub trait Record {
+    /// How it begins.
+    fn header(&self) -> Header;
+}
+
 /// One change of TCP state (`inet_sock_set_state`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateChange {
-    /// `tgid` is the owner only where `start_ns` is not 0.
+    /// `tgid` did it only where `flags` say so.
     pub header: Header,
     /// The socket's cookie; never 0.
     pub cookie: u64,
-    /// Start of the process `header.tgid` since boot, nanoseconds; 0 unless the process itself
-    /// caused the change (connect(2), listen(2)).
+    /// Start of the process `header.tgid` since boot, nanoseconds; 0 unless it did it itself.
     pub start_ns: u64,
     /// Network namespace, its inode number as in `/proc/PID/ns/net`.
     pub netns: u32,
-    /// The descriptor given to connect(2), or -1 where it is not known.
+    /// The descriptor given to connect(2) or close(2); -1 where it is not known.
     pub fd: i32,
+    /// What else is known, [`change`].
+    pub flags: u32,
+    /// Padding.
+    pub _reserved: u32,
     /// TCP state before, as `tcp_state`.
     pub old: u8,
     /// TCP state after.
@@ -67,7 +87,7 @@ pub struct StateChange {
     pub copied_seq: u32,
     /// `rcv_nxt - copied_seq`, bytes, the FIN counted as one. Read when `copied_seq` is.
     pub unread: u32,
-    /// Name of the process `header.tgid`; empty where `start_ns` is 0.
+    /// Name of the process `header.tgid`; empty unless it connects or listens.
     pub comm: [u8; COMM_LEN],
 }
 
@@ -86,8 +106,6 @@ pub struct SocketRef {
     /// close: references to the open file, the one that close(2) will drop included. A hint: a
     /// thread inside a syscall, io_uring or a message in flight raise it. Otherwise 0.
     pub references: u32,
-    /// accept: name of the process `header.tgid`. Otherwise empty.
-    pub comm: [u8; COMM_LEN],
 }
 
 /// A process was forked, runs a new program or exits.
@@ -106,10 +124,21 @@ pub struct ProcessChange {
     pub comm: [u8; COMM_LEN],
 }
 
+macro_rules! records {
+    ($($record:ty),*) => {
+        $(impl Record for $record {
+            fn header(&self) -> Header {
+                self.header
+            }
+        })*
+    };
+}
+records!(StateChange, SocketRef, ProcessChange);
+
 const _: () = {
     assert!(size_of::<Header>() == 16);
-    assert!(size_of::<StateChange>() == 104);
-    assert!(size_of::<SocketRef>() == 56);
+    assert!(size_of::<StateChange>() == 112);
+    assert!(size_of::<SocketRef>() == 40);
     assert!(size_of::<ProcessChange>() == 48);
 };
 

@@ -1,14 +1,14 @@
 //! Reading kernel sockets. With `process`, the only code that follows kernel pointers.
 
 use aya_ebpf::helpers::{
-    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_buf,
-    generated::{bpf_get_socket_cookie, bpf_sk_storage_get, bpf_skc_to_tcp_sock},
+    bpf_get_current_task_btf, bpf_probe_read_kernel,
+    generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
 };
 use observer_ebpf::{AF_INET, AF_INET6, counter::Counter};
 
 use crate::{
     emit::count,
-    maps::{MARKS, config, offset},
+    maps::{Listener, config, offset},
     process::load,
 };
 
@@ -18,9 +18,6 @@ const TCP: u16 = 6;
 /// `S_IFMT` and `S_IFSOCK` (include/uapi/linux/stat.h).
 const FILE_KIND: u16 = 0xf000;
 const SOCKET_FILE: u16 = 0xc000;
-
-/// `BPF_SK_STORAGE_GET_F_CREATE`.
-const CREATE: u64 = 1;
 
 /// Whether `sk` is a TCP socket.
 #[inline(always)]
@@ -35,44 +32,13 @@ pub(crate) fn cookie(sk: *const u8) -> u64 {
     unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) }
 }
 
-/// Whether `sk` was marked as a watched process's socket.
+/// Whether the kernel has given `sk` up for its program: no file refers to it and none will.
+///
+/// `SOCK_DEAD`, the first of `enum sock_flags` (include/net/sock.h). A socket that waits for
+/// accept(2) has no file either, but is not dead.
 #[inline(always)]
-pub(crate) fn is_marked(sk: *const u8) -> bool {
-    // SAFETY: The verifier checks both pointers; a null result is no mark.
-    !unsafe {
-        bpf_sk_storage_get(
-            (&raw const MARKS).cast_mut().cast(),
-            sk.cast_mut().cast(),
-            core::ptr::null_mut(),
-            0,
-        )
-    }
-    .is_null()
-}
-
-/// Marks `sk`. A failure is counted: userspace then looks for the socket by snapshot.
-#[inline(always)]
-pub(crate) fn mark(sk: *const u8) -> bool {
-    let mut value = 1u32;
-    // SAFETY: The verifier checks the pointers; the value is copied.
-    let slot = unsafe {
-        bpf_sk_storage_get(
-            (&raw const MARKS).cast_mut().cast(),
-            sk.cast_mut().cast(),
-            (&raw mut value).cast(),
-            CREATE,
-        )
-    };
-    if slot.is_null() {
-        count(Counter::MarkFailed);
-    }
-    !slot.is_null()
-}
-
-/// Whether events of `sk` are reported.
-#[inline(always)]
-pub(crate) fn is_reported(sk: *const u8) -> bool {
-    config!(watch_all) != 0 || is_marked(sk)
+pub(crate) fn is_dead(sk: *const u8) -> bool {
+    load::<u64>(sk, offset!(sk_flags)) & 1 != 0
 }
 
 /// The ends of a connection, in the form of the ABI.
@@ -85,24 +51,30 @@ pub(crate) struct Ends {
     pub(crate) remote: [u8; 16],
 }
 
+impl Ends {
+    /// Where a listener has to be to have accepted this.
+    pub(crate) fn place(&self) -> Listener {
+        Listener { netns: self.netns, port: u32::from(self.local_port) }
+    }
+}
+
 /// The ends of `sk`; `None` for a family that is not IP.
 #[inline(always)]
 pub(crate) fn ends(sk: *const u8) -> Option<Ends> {
     let family: u16 = load(sk, offset!(skc_family));
-    let (mut local, mut remote) = ([0u8; 16], [0u8; 16]);
+    // In words: the compiler zeroes arrays of bytes in a loop, byte by byte.
+    let (mut local, mut remote) = ([0u64; 2], [0u64; 2]);
     if family == AF_INET {
-        let (here, there): (u32, u32) =
-            (load(sk, offset!(skc_rcv_saddr)), load(sk, offset!(skc_daddr)));
-        local[..4].copy_from_slice(&here.to_ne_bytes());
-        remote[..4].copy_from_slice(&there.to_ne_bytes());
+        local[0] = u64::from(load::<u32>(sk, offset!(skc_rcv_saddr)));
+        remote[0] = u64::from(load::<u32>(sk, offset!(skc_daddr)));
     } else if family == AF_INET6 {
         // A typed load of a union of arrays is more than old verifiers follow.
         let here = sk.wrapping_add(offset!(skc_v6_rcv_saddr));
         let there = sk.wrapping_add(offset!(skc_v6_daddr));
         // SAFETY: The helper checks the addresses; on failure they stay zero.
-        let _ = unsafe { bpf_probe_read_kernel_buf(here, &mut local) };
+        local = unsafe { bpf_probe_read_kernel(here.cast()) }.unwrap_or_default();
         // SAFETY: As above.
-        let _ = unsafe { bpf_probe_read_kernel_buf(there, &mut remote) };
+        remote = unsafe { bpf_probe_read_kernel(there.cast()) }.unwrap_or_default();
     } else {
         return None;
     }
@@ -113,9 +85,16 @@ pub(crate) fn ends(sk: *const u8) -> Option<Ends> {
         family,
         local_port: load(sk, offset!(skc_num)),
         remote_port: u16::from_be(remote_port),
-        local,
-        remote,
+        local: bytes(local),
+        remote: bytes(remote),
     })
+}
+
+/// Two words as the 16 bytes that they are in memory.
+#[inline(always)]
+pub(crate) fn bytes(words: [u64; 2]) -> [u8; 16] {
+    // SAFETY: Both have the same size, and any bytes are a value of either.
+    unsafe { core::mem::transmute(words) }
 }
 
 /// `sk` as a full TCP socket that the verifier knows by type; null for TIME_WAIT and requests.
@@ -123,6 +102,12 @@ pub(crate) fn ends(sk: *const u8) -> Option<Ends> {
 pub(crate) fn tcp_sock(sk: *const u8) -> *const u8 {
     // SAFETY: The verifier checks that `sk` is a socket.
     unsafe { bpf_skc_to_tcp_sock(sk.cast_mut().cast()) }.cast_const().cast()
+}
+
+/// The local port, also after it was given back, when `skc_num` is 0.
+#[inline(always)]
+pub(crate) fn lasting_port(tcp: *const u8) -> u16 {
+    u16::from_be(load(tcp, offset!(inet_sport)))
 }
 
 /// How far the program has read, and how many bytes it has not.
@@ -133,57 +118,58 @@ pub(crate) fn read_position(tcp: *const u8) -> (u32, u32) {
     (copied, next.wrapping_sub(copied))
 }
 
-/// A TCP socket found behind a descriptor.
-pub(crate) struct Found {
-    /// 0 if nobody asked for its cookie yet.
-    pub(crate) cookie: u64,
-    /// References to the open file.
-    pub(crate) references: u32,
+/// The open file behind descriptor `fd` of the running process: its address.
+///
+/// Follows `current->files->fdt->fd[fd]`. From the array on the verifier knows no types, so the
+/// address is a plain number. `None` if there is none, or, counted, if it cannot be read.
+#[inline(always)]
+pub(crate) fn file_of(fd: u32) -> Option<u64> {
+    // SAFETY: The helper returns the running task, which the verifier knows by type.
+    let task: *const u8 = unsafe { bpf_get_current_task_btf() }.cast_const().cast();
+    let files: *const u8 = load(task, offset!(task_files));
+    let table: *const u8 = load(files, offset!(files_fdt));
+    if fd >= load(table, offset!(fdt_max)) {
+        return None;
+    }
+    let array: u64 = load(table, offset!(fdt_fd));
+    read(array, fd as usize * 8).filter(|file| *file != 0)
 }
 
-/// The TCP socket behind descriptor `fd` of the running process.
-///
-/// Follows `current->files->fdt->fd[fd]->private_data->sk`. The chain is made of plain numbers,
-/// so the cookie is read and not made: `None` covers "no TCP socket" as well as "not readable",
-/// the latter counted.
+/// References to an open file. A hint: threads inside a system call on it, io_uring and messages
+/// in flight count too.
 #[inline(always)]
-pub(crate) fn behind_descriptor(fd: u32) -> Option<Found> {
-    // SAFETY: The helper returns the running task's address.
-    let task = unsafe { bpf_get_current_task() };
-    let files: u64 = read(task, offset!(task_files))?;
-    let table: u64 = read(files, offset!(files_fdt))?;
-    let capacity: u32 = read(table, offset!(fdt_max))?;
-    if fd >= capacity {
-        return None;
-    }
-    let array: u64 = read(table, offset!(fdt_fd))?;
-    let file: u64 = read(array, fd as usize * 8)?;
-    if file == 0 {
-        return None;
-    }
-    let inode: u64 = read(file, offset!(file_inode))?;
-    let mode: u16 = read(inode, offset!(inode_mode))?;
-    if mode & FILE_KIND != SOCKET_FILE {
-        return None;
-    }
+pub(crate) fn references(file: u64) -> Option<u32> {
+    read::<u32>(file, offset!(file_refs)).map(|count| count.wrapping_add(config!(refs_bias)))
+}
+
+/// Whether an open file is a socket.
+#[inline(always)]
+pub(crate) fn is_socket(file: u64) -> bool {
+    read::<u64>(file, offset!(file_inode))
+        .and_then(|inode| read::<u16>(inode, offset!(inode_mode)))
+        .is_some_and(|mode| mode & FILE_KIND == SOCKET_FILE)
+}
+
+/// The cookie of the TCP socket of a socket's file; 0 if nobody asked for it yet. `None` for
+/// sockets of other protocols.
+#[inline(always)]
+pub(crate) fn cookie_of(file: u64) -> Option<u64> {
     let socket: u64 = read(file, offset!(file_private))?;
     let sk: u64 = read(socket, offset!(socket_sk))?;
     if sk == 0 {
         return None;
     }
-    let family: u16 = read(sk, offset!(skc_family))?;
-    if family != AF_INET && family != AF_INET6 {
-        return None;
+    let cookie: u64 = read(sk, offset!(skc_cookie))?;
+    // Userspace knows the cookies of TCP sockets and ignores others; only a socket that nobody
+    // asked for its cookie has to be told from those of other protocols here.
+    if cookie == 0 {
+        let family: u16 = read(sk, offset!(skc_family))?;
+        let protocol: u16 = read(sk, offset!(sk_protocol))?;
+        if family != AF_INET && family != AF_INET6 || protocol != TCP {
+            return None;
+        }
     }
-    let protocol: u16 = read(sk, offset!(sk_protocol))?;
-    if protocol != TCP {
-        return None;
-    }
-    let references: u32 = read(file, offset!(file_refs))?;
-    Some(Found {
-        cookie: read(sk, offset!(skc_cookie))?,
-        references: references.wrapping_add(config!(refs_bias)),
-    })
+    Some(cookie)
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use observer_ebpf::{
     AF_INET, AF_INET6, COMM_LEN,
     config::watch,
-    record::{ProcessChange, SocketRef, StateChange, kind},
+    record::{Header, ProcessChange, SocketRef, StateChange, change, kind},
     row::{NO_FD, Row},
     tcp_state,
 };
@@ -49,8 +49,8 @@ pub enum DecodeError {
     NoCookie,
 }
 
-/// One record of the ring; `None` for kinds that say nothing to the table.
-pub fn event(bytes: &[u8]) -> Result<Option<KernelEvent>, DecodeError> {
+/// One record of the ring.
+pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
     let mut fields = Fields(bytes);
     let (kind, tgid) = (fields.u32(), fields.u32());
     let time = MonoTime(fields.u64());
@@ -61,36 +61,60 @@ pub fn event(bytes: &[u8]) -> Result<Option<KernelEvent>, DecodeError> {
     match kind {
         kind::STATE => {
             expect(size_of::<StateChange>())?;
-            transition(&mut fields, tgid, time).map(|event| Some(KernelEvent::Transition(event)))
+            transition(&mut fields, tgid, time).map(KernelEvent::Transition)
         }
         kind::DESTROY | kind::ACCEPT | kind::CLOSE => {
             expect(size_of::<SocketRef>())?;
-            socket_ref(&mut fields, kind, tgid, time).map(Some)
+            socket_ref(&mut fields, kind, tgid, time)
         }
         kind::FORK | kind::EXEC | kind::EXIT => {
             expect(size_of::<ProcessChange>())?;
-            Ok(Some(process_change(&mut fields, kind, tgid, time)))
+            Ok(process_change(&mut fields, kind, tgid, time))
         }
         unknown => Err(DecodeError::Kind(unknown)),
     }
 }
 
-/// Who did it, where a record says so: connect, listen and accept name the process.
-pub fn actor(bytes: &[u8]) -> Option<(ProcessKey, Comm)> {
+/// The close(2) that caused a change of state. It comes before the change itself.
+pub fn cause(bytes: &[u8]) -> Option<KernelEvent> {
+    let (header, cookie, flags) = change_of(bytes)?;
+    let mut fields = Fields(bytes.get(24..)?);
+    let start_ns = fields.u64();
+    let (_netns, fd) = (fields.u32(), fields.i32());
+    (flags & change::BY_CLOSE != 0 && fd >= 0).then_some(KernelEvent::Closed {
+        time: MonoTime(header.time_ns),
+        cookie: Some(cookie),
+        process: ProcessKey { pid: header.tgid, start_ns },
+        fd,
+        references: 1,
+    })
+}
+
+/// The end of a socket that its last change of state implies: the kernel reports no other.
+pub fn end(bytes: &[u8]) -> Option<KernelEvent> {
+    let (header, cookie, flags) = change_of(bytes)?;
+    (flags & change::LAST != 0)
+        .then_some(KernelEvent::Destroyed { time: MonoTime(header.time_ns), cookie })
+}
+
+/// Header, socket and flags of a change of state.
+fn change_of(bytes: &[u8]) -> Option<(Header, Cookie, u32)> {
     let mut fields = Fields(bytes);
-    let (kind, pid) = (fields.u32(), fields.u32());
-    let (_time, _cookie, start_ns) = (fields.u64(), fields.u64(), fields.u64());
-    let is_named = match kind {
-        kind::STATE => bytes.len() == size_of::<StateChange>(),
-        kind::ACCEPT => bytes.len() == size_of::<SocketRef>(),
-        _ => false,
-    };
-    if !is_named || start_ns == 0 {
-        return None;
-    }
-    // In both records the name comes last.
+    let header = Header { kind: fields.u32(), tgid: fields.u32(), time_ns: fields.u64() };
+    let (number, _start_ns) = (fields.u64(), fields.u64());
+    let (_netns, _fd, flags) = (fields.u32(), fields.u32(), fields.u32());
+    let is_change = header.kind == kind::STATE && bytes.len() == size_of::<StateChange>();
+    is_change.then_some((header, cookie(number).ok()?, flags))
+}
+
+/// Who did it, where a record says so: connect and listen name the process. Those that accept
+/// have a listener, so that the snapshot names them.
+pub fn actor(bytes: &[u8]) -> Option<(ProcessKey, Comm)> {
+    let (header, _cookie, flags) = change_of(bytes)?;
+    let start_ns = Fields(bytes.get(24..)?).u64();
+    // The name comes last.
     let comm = Comm::from_bytes(bytes.last_chunk::<COMM_LEN>()?);
-    Some((ProcessKey { pid, start_ns }, comm))
+    (flags & change::BY_OWNER != 0).then_some((ProcessKey { pid: header.tgid, start_ns }, comm))
 }
 
 /// One row of the snapshot. Ticks of the kernel become moments by `rate`.
@@ -150,11 +174,13 @@ fn transition(
     let cookie = cookie(fields.u64())?;
     let start_ns = fields.u64();
     let (netns, fd) = (fields.u32(), fields.i32());
+    let (flags, _reserved) = (fields.u32(), fields.u32());
     let (old, new) = (state(fields.u8())?, state(fields.u8())?);
     let family = fields.u16();
     let (local_port, remote_port) = (fields.u16(), fields.u16());
     let ends = ends(fields, family, local_port, remote_port)?;
     let read = ReadPosition { copied_seq: fields.u32(), unread: fields.u32() };
+    let is_by_owner = flags & change::BY_OWNER != 0;
     Ok(Transition {
         time,
         cookie,
@@ -162,8 +188,8 @@ fn transition(
         new,
         ends,
         netns,
-        owner: (start_ns != 0).then_some(ProcessKey { pid: tgid, start_ns }),
-        fd: (fd >= 0).then_some(fd),
+        owner: is_by_owner.then_some(ProcessKey { pid: tgid, start_ns }),
+        fd: (is_by_owner && fd >= 0).then_some(fd),
         context_pid: tgid,
         read: matches!(new as u8, tcp_state::ESTABLISHED | tcp_state::CLOSE_WAIT).then_some(read),
     })
@@ -190,7 +216,7 @@ fn process_change(fields: &mut Fields<'_>, kind: u32, tgid: u32, time: MonoTime)
     let process = ProcessKey { pid: tgid, start_ns: fields.u64() };
     let (parent, flags) = (fields.u32(), fields.u32());
     let comm = Comm::from_bytes(&fields.array::<COMM_LEN>());
-    let watched = flags & (watch::PID | watch::INHERITED) != 0;
+    let watched = flags & watch::REASONS != 0;
     match kind {
         kind::FORK => KernelEvent::Forked { time, parent, child: process, comm, watched },
         kind::EXEC => KernelEvent::Executed { time, process, comm, watched },
@@ -264,7 +290,6 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
-    use observer_ebpf::record::Header;
     use proptest::prelude::*;
 
     use super::*;
@@ -282,6 +307,8 @@ mod tests {
             &start_ns.to_ne_bytes(),
             &netns.to_ne_bytes(),
             &fd.to_ne_bytes(),
+            &change.flags.to_ne_bytes(),
+            &[0; 4],
             &[old, new],
             &family.to_ne_bytes(),
             &change.local_port.to_ne_bytes(),
@@ -304,6 +331,8 @@ mod tests {
             start_ns: 5,
             netns: 7,
             fd: 23,
+            flags: change::BY_OWNER,
+            _reserved: 0,
             old: 7,
             new: 2,
             family: AF_INET,
@@ -320,7 +349,7 @@ mod tests {
     #[test]
     fn a_change_of_state_keeps_every_field() {
         let decoded = event(&state_bytes(&sample())).expect("valid");
-        let Some(KernelEvent::Transition(event)) = decoded else { panic!("{decoded:?}") };
+        let KernelEvent::Transition(event) = decoded else { panic!("{decoded:?}") };
         assert_eq!(event.time, MonoTime(99));
         assert_eq!(event.cookie, Cookie(0x1234));
         assert_eq!((event.old, event.new), (TcpState::Close, TcpState::SynSent));
@@ -329,8 +358,22 @@ mod tests {
         assert_eq!((event.fd, event.netns, event.read), (Some(23), 7, None));
         let (process, comm) = actor(&state_bytes(&sample())).expect("connect names its process");
         assert_eq!((process.pid, comm.as_str()), (4711, "node"));
-        let by_softirq = StateChange { start_ns: 0, ..sample() };
+        let by_softirq = StateChange { flags: 0, ..sample() };
         assert_eq!(actor(&state_bytes(&by_softirq)), None);
+        assert_eq!(end(&state_bytes(&sample())), None);
+        let last = StateChange { flags: change::LAST, ..sample() };
+        let gone = KernelEvent::Destroyed { time: MonoTime(99), cookie: Cookie(0x1234) };
+        assert_eq!(end(&state_bytes(&last)), Some(gone));
+        assert_eq!(cause(&state_bytes(&sample())), None);
+        let close = StateChange { flags: change::BY_CLOSE, ..sample() };
+        let closed = KernelEvent::Closed {
+            time: MonoTime(99),
+            cookie: Some(Cookie(0x1234)),
+            process: ProcessKey { pid: 4711, start_ns: 5 },
+            fd: 23,
+            references: 1,
+        };
+        assert_eq!(cause(&state_bytes(&close)), Some(closed));
     }
 
     #[test]
@@ -338,7 +381,7 @@ mod tests {
         let mapped = Ipv4Addr::new(127, 0, 0, 1).to_ipv6_mapped().octets();
         let change = StateChange { family: AF_INET6, local: mapped, ..sample() };
         let decoded = event(&state_bytes(&change)).expect("valid");
-        let Some(KernelEvent::Transition(event)) = decoded else { panic!("{decoded:?}") };
+        let KernelEvent::Transition(event) = decoded else { panic!("{decoded:?}") };
         assert_eq!(event.ends.local.to_string(), "127.0.0.1:0");
     }
 
@@ -369,13 +412,15 @@ mod tests {
             let _ = row(&bytes, RATE);
             let _ = row_clock(&bytes);
             let _ = actor(&bytes);
+            let _ = (cause(&bytes), end(&bytes));
             let mut bytes = bytes;
             bytes.resize(128, 0);
             let _ = row(&bytes, RATE);
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
-            for len in [56, 48, 104] {
+            for len in [40, 48, 112] {
                 let _ = event(&bytes[..len]);
                 let _ = actor(&bytes[..len]);
+                let _ = (cause(&bytes[..len]), end(&bytes[..len]));
             }
         }
     }

@@ -177,11 +177,23 @@ impl Observer {
             if !std::mem::take(&mut self.snapshot_due) {
                 break;
             }
-            self.snapshot()?;
-            self.account(clock::now(), sink)?;
+            self.snapshot(sink)?;
             self.report(sink)?;
         }
         sink.flush()?;
+        Ok(())
+    }
+
+    /// Reports lines that the reader of the output did not take in time.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Observer::pump`].
+    pub fn report_dropped(&mut self, lost: u64, sink: &mut dyn Sink) -> Result<(), ObserverError> {
+        if lost > 0 {
+            self.summary.lost += lost;
+            sink.report(Report::Loss { cause: "output-not-read", lost }, WallClock::read())?;
+        }
         Ok(())
     }
 
@@ -203,7 +215,7 @@ impl Observer {
     /// As for [`Observer::pump`].
     pub fn report_sockets(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
         self.drain();
-        self.snapshot()?;
+        self.snapshot(sink)?;
         self.pump(sink)?;
         let report = Report::Sockets { table: self.correlator.table(), ports: &self.ports };
         sink.report(report, WallClock::read())?;
@@ -241,16 +253,21 @@ impl Observer {
     fn drain(&mut self) {
         let Self { probe, correlator, damaged, last_event, .. } = self;
         probe.drain(|bytes| match decode::event(bytes) {
-            Ok(Some(event)) => {
+            Ok(event) => {
                 if !matches!(event, KernelEvent::Forked { .. } | KernelEvent::Exited { .. }) {
                     *last_event = event.time();
                 }
                 if let Some((process, comm)) = decode::actor(bytes) {
                     correlator.handle_name(process, &comm, event.time());
                 }
+                if let Some(cause) = decode::cause(bytes) {
+                    correlator.handle_event(cause);
+                }
                 correlator.handle_event(event);
+                if let Some(end) = decode::end(bytes) {
+                    correlator.handle_event(end);
+                }
             }
-            Ok(None) => (),
             Err(error) => {
                 log::debug!("a record is not understood: {error}");
                 *damaged += 1;
@@ -319,7 +336,7 @@ impl Observer {
 
     /// Walks the host. Records from before the walk went to the core already; those from during
     /// it go there before the rows do, and each row says when it was taken.
-    fn snapshot(&mut self) -> Result<(), ProbeError> {
+    fn snapshot(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
         self.drain();
         let began = clock::now();
         let (mut rows, mut damaged) = (Vec::new(), 0);
@@ -346,6 +363,8 @@ impl Observer {
         self.damaged += damaged;
         let ended = clock::now();
         self.drain();
+        // What was lost during the walk makes this snapshot's conclusions uncertain.
+        self.account(ended, sink)?;
         self.correlator.handle_snapshot(Snapshot {
             began,
             ended,

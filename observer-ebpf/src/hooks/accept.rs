@@ -10,7 +10,7 @@ use observer_ebpf::{
 use super::syscall;
 use crate::{
     emit::{emit, header},
-    process::{current_comm, current_start_ns, current_tgid, is_watched},
+    process::{current_start_ns, current_tgid, is_watched},
     sock,
 };
 
@@ -22,16 +22,16 @@ pub fn accept(ctx: TracePointContext) -> u32 {
     if fd < 0 || !is_watched(tgid) {
         return 0;
     }
-    if let Some(found) = sock::behind_descriptor(fd as u32) {
+    // What accept(2) returns is a socket.
+    if let Some(cookie) = sock::file_of(fd as u32).and_then(sock::cookie_of) {
         emit(
             Counter::RingDescriptor,
             SocketRef {
                 header: header(kind::ACCEPT, tgid),
-                cookie: found.cookie,
+                cookie,
                 start_ns: current_start_ns(),
                 fd: fd as i32,
                 references: 0,
-                comm: current_comm(),
             },
         );
     }

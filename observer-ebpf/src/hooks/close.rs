@@ -1,11 +1,10 @@
-//! `syscalls/sys_enter_close`: who closes which descriptor of which socket. Layer B.
+//! `syscalls/sys_enter_close`: who closes a descriptor that is not the last of its socket. Layer B.
 //!
 //! close_range(2), dup2(2) over a descriptor, exec, exit and io_uring do not come by here. The
 //! changes of state, the destroy hook and the snapshot cover them (docs/kernel.md).
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use observer_ebpf::{
-    COMM_LEN,
     counter::Counter,
     record::{SocketRef, kind},
 };
@@ -21,22 +20,31 @@ use crate::{
 #[tracepoint]
 pub fn close_enter(ctx: TracePointContext) -> u32 {
     let tgid = current_tgid();
-    if !is_watched(tgid) {
-        return 0;
-    }
-    let fd = syscall::argument(&ctx) as u32;
-    if let Some(found) = sock::behind_descriptor(fd) {
-        emit(
-            Counter::RingDescriptor,
-            SocketRef {
-                header: header(kind::CLOSE, tgid),
-                cookie: found.cookie,
-                start_ns: current_start_ns(),
-                fd: fd as i32,
-                references: found.references,
-                comm: [0; COMM_LEN],
-            },
-        );
+    if is_watched(tgid) {
+        try_close(tgid, syscall::argument(&ctx) as u32);
     }
     0
+}
+
+#[inline(always)]
+fn try_close(tgid: u32, fd: u32) -> Option<()> {
+    let file = sock::file_of(fd)?;
+    let references = sock::references(file)?;
+    // The last one: what follows of it is told by the change of state that it causes, which names
+    // the descriptor, or by the end of the socket.
+    if references == 1 || !sock::is_socket(file) {
+        return None;
+    }
+    let cookie = sock::cookie_of(file)?;
+    emit(
+        Counter::RingDescriptor,
+        SocketRef {
+            header: header(kind::CLOSE, tgid),
+            cookie,
+            start_ns: current_start_ns(),
+            fd: fd as i32,
+            references,
+        },
+    );
+    Some(())
 }

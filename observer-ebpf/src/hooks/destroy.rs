@@ -5,7 +5,6 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use observer_ebpf::{
-    COMM_LEN,
     counter::Counter,
     record::{SocketRef, kind},
 };
@@ -13,23 +12,24 @@ use observer_ebpf::{
 use crate::{
     emit::{emit, header},
     process::current_tgid,
-    sock,
+    sock, watch,
 };
 
 /// Reports the end of a watched socket.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn destroy(ctx: BtfTracePointContext) -> i32 {
     let sk: *const u8 = ctx.arg(0);
-    if sock::is_reported(sk) {
+    let cookie = sock::cookie(sk);
+    if watch::is_reported(cookie) {
+        watch::unmark(cookie);
         emit(
             Counter::RingDestroy,
             SocketRef {
                 header: header(kind::DESTROY, current_tgid()),
-                cookie: sock::cookie(sk),
+                cookie,
                 start_ns: 0,
                 fd: -1,
                 references: 0,
-                comm: [0; COMM_LEN],
             },
         );
     }

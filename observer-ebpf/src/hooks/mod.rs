@@ -2,7 +2,6 @@
 
 mod accept;
 mod close;
-mod connect;
 mod destroy;
 mod process;
 mod snapshot;

@@ -3,9 +3,7 @@
 //! A process that is to be watched is put into the map here, before it runs its first
 //! instruction: userspace would be some milliseconds late. As BTF tracepoints: 5.5.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use observer_ebpf::{
     config::watch,
     counter::Counter,
@@ -14,7 +12,7 @@ use observer_ebpf::{
 
 use crate::{
     emit::{count, emit, header},
-    maps::{COMMS, CONNECTING, WATCHED, config},
+    maps::{COMMS, WATCHED, config},
     process::{comm, live_threads, pid, start_ns, tgid, watch_flags},
 };
 
@@ -30,12 +28,13 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
     }
     let parent_tgid = tgid(parent);
     let parent_flags = watch_flags(parent_tgid);
-    let inherited = parent_flags.unwrap_or(0) & watch::INHERITED;
-    if inherited != 0 {
-        watch(child_tgid, inherited);
+    let mut flags = 0;
+    if parent_flags != 0 {
+        flags = parent_flags & watch::INHERITED | watch::KIN;
+        watch(child_tgid, flags);
     }
-    if parent_flags.is_some() || config!(watch_all) != 0 {
-        report(kind::FORK, child, parent_tgid, inherited);
+    if flags != 0 || config!(watch_all) != 0 {
+        report(kind::FORK, child, parent_tgid, flags);
     }
     0
 }
@@ -46,23 +45,17 @@ pub fn fork(ctx: BtfTracePointContext) -> i32 {
 pub fn exec(ctx: BtfTracePointContext) -> i32 {
     let task: *const u8 = ctx.arg(0);
     let process = tgid(task);
+    // SAFETY: The value is copied at once.
+    let named = unsafe { COMMS.get(&comm(task)) }.map(|also| watch::COMM | *also);
     let known = watch_flags(process);
-    // SAFETY: Only the presence of the key is asked.
-    let named = unsafe { COMMS.get(&comm(task)) }.is_some();
-    let mut flags = known.unwrap_or(0) & !watch::COMM;
-    if named {
-        flags |= watch::COMM;
-    }
+    // A process that was watched for its name and has another now is so no more.
+    let flags = known & !watch::COMM | named.unwrap_or(0);
     if flags != 0 {
-        // SAFETY: Only the value is copied.
-        let children =
-            unsafe { COMMS.get(&comm(task)) }.map_or(0, |flags| *flags & watch::CHILDREN);
-        flags |= children;
         watch(process, flags);
-    } else if known.is_some() {
+    } else if known != 0 {
         let _ = WATCHED.remove(&process);
     }
-    if flags != 0 || known.is_some() || config!(watch_all) != 0 {
+    if flags | known != 0 || config!(watch_all) != 0 {
         report(kind::EXEC, task, 0, flags);
     }
     0
@@ -73,18 +66,17 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn exit(ctx: BtfTracePointContext) -> i32 {
     let task: *const u8 = ctx.arg(0);
-    let _ = CONNECTING.remove(&bpf_get_current_pid_tgid());
     // `signal->live` was counted down before: 0 means that no thread is left.
     if live_threads(task) != 0 {
         return 0;
     }
     let process = tgid(task);
     let flags = watch_flags(process);
-    if flags.is_some() {
+    if flags != 0 {
         let _ = WATCHED.remove(&process);
     }
-    if flags.is_some() || config!(watch_all) != 0 {
-        report(kind::EXIT, task, 0, flags.unwrap_or(0));
+    if flags != 0 || config!(watch_all) != 0 {
+        report(kind::EXIT, task, 0, flags);
     }
     0
 }

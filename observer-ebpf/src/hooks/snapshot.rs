@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
     generated::{bpf_jiffies64, bpf_seq_write, bpf_sock_from_file},
 };
 use observer_ebpf::{
-    AF_INET, AF_INET6, COMM_LEN,
+    AF_INET, AF_INET6,
     counter::Counter,
     row::{NO_FD, Row},
     tcp_state::{LISTEN, SYN_SENT},
@@ -21,9 +21,9 @@ use observer_ebpf::{
 use crate::{
     emit::count,
     maps::{config, offset},
-    process,
-    process::load,
-    sock,
+    process::{self, load},
+    sock::{self, bytes},
+    watch,
 };
 
 /// `struct bpf_iter_meta` (include/linux/bpf.h).
@@ -96,12 +96,19 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
         return None;
     }
     let tgid = process::tgid(task);
-    if config!(watch_all) == 0 && !sock::is_marked(sk) {
-        process::watch_flags(tgid)?;
+    let cookie = sock::cookie(sk);
+    let mut row = describe(sk, cookie)?;
+    if !watch::is_reported(cookie) {
+        if !process::is_watched(tgid) {
+            return None;
+        }
         // A failure was counted; the row is written all the same.
-        let _ = sock::mark(sk);
+        let _ = watch::mark(cookie);
     }
-    let mut row = describe(sk)?;
+    // Also heals what a listen(2) without a port, or a listener that came from elsewhere, left.
+    if row.state == LISTEN && config!(watch_all) == 0 && process::is_watched(tgid) {
+        watch::keep_listening(row.netns, row.local_port);
+    }
     row.tgid = tgid;
     row.fd = fd as i32;
     row.start_ns = process::start_ns(task);
@@ -122,24 +129,27 @@ fn try_tcp(ctx: *const Tcp) -> Option<()> {
     }
     // Null for TIME_WAIT and for requests: they are no full sockets and hold no descriptor.
     let tcp = sock::tcp_sock(sk);
-    if tcp.is_null() || !sock::is_reported(tcp) {
+    if tcp.is_null() {
         return None;
     }
-    let row = describe(tcp)?;
+    let cookie = sock::cookie(tcp);
+    if !watch::is_reported(cookie) {
+        return None;
+    }
+    let row = describe(tcp, cookie)?;
     write(meta, &row);
     Some(())
 }
 
 /// All that a row says of a socket by itself.
 #[inline(always)]
-fn describe(sk: *const u8) -> Option<Row> {
+fn describe(sk: *const u8, cookie: u64) -> Option<Row> {
     let tcp = sock::tcp_sock(sk);
     if tcp.is_null() {
         return None;
     }
     let ends = sock::ends(tcp)?;
     let state: u8 = load(tcp, offset!(skc_state));
-    let sport: u16 = load(tcp, offset!(inet_sport));
     let (copied_seq, unread) = sock::read_position(tcp);
     let (write_seq, acked): (u32, u32) =
         (load(tcp, offset!(write_seq)), load(tcp, offset!(snd_una)));
@@ -148,7 +158,7 @@ fn describe(sk: *const u8) -> Option<Row> {
     let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
     let quiet = state == LISTEN || state == SYN_SENT;
     Some(Row {
-        cookie: sock::cookie(sk),
+        cookie,
         time_ns,
         jiffies,
         start_ns: 0,
@@ -158,7 +168,7 @@ fn describe(sk: *const u8) -> Option<Row> {
         state,
         _reserved: 0,
         family: ends.family,
-        local_port: u16::from_be(sport),
+        local_port: sock::lasting_port(tcp),
         remote_port: ends.remote_port,
         copied_seq,
         unread: if quiet { 0 } else { unread },
@@ -169,7 +179,7 @@ fn describe(sk: *const u8) -> Option<Row> {
         parent: 0,
         local: ends.local,
         remote: ends.remote,
-        comm: [0; COMM_LEN],
+        comm: bytes([0; 2]),
     })
 }
 

@@ -2,24 +2,25 @@
 //!
 //! Kernel: `void inet_sock_set_state(const struct sock *sk, const int oldstate, const int
 //! newstate)`, called from `tcp_set_state` and `inet_sk_state_store` (net/ipv4). With
-//! `bpf_get_socket_cookie` in tracing programs: 5.12.
+//! `bpf_get_socket_cookie` in tracing programs 5.12, with `bpf_task_pt_regs` 5.15.
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use observer_ebpf::{
-    COMM_LEN,
     counter::Counter,
-    record::{StateChange, kind},
-    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, LISTEN, SYN_RECV, SYN_SENT},
+    record::{StateChange, change, kind},
+    tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
 use crate::{
     emit::{emit, header},
-    maps::{CONNECTING, config},
-    process::{current_comm, current_start_ns, is_watched},
-    sock,
+    maps::{Listener, config},
+    process::{
+        closing_descriptor, connecting_descriptor, current_comm, current_start_ns, current_tgid,
+        is_watched,
+    },
+    sock::{self, bytes},
+    watch,
 };
 
 /// Reports a change of state of a watched socket.
@@ -39,41 +40,76 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
     if old == LISTEN && new == SYN_RECV || !sock::is_tcp(sk) {
         return None;
     }
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tgid = (pid_tgid >> 32) as u32;
-    // connect(2) and listen(2) run in the process that owns the socket: here a socket is taken
-    // under watch. Everywhere else the mark decides, for the current process may be anybody.
+    let is_quiet = config!(quiet) != 0;
+    let is_dead = sock::is_dead(sk);
+    if is_quiet && is_dead && new != CLOSE {
+        return None;
+    }
+    // connect(2) and listen(2) run in the process that owns the socket. Everywhere else the
+    // current process may be anybody.
     let by_owner = old == CLOSE && (new == SYN_SENT || new == LISTEN);
-    if config!(watch_all) == 0 && !sock::is_marked(sk) {
-        if !by_owner || !is_watched(tgid) {
+    let is_accepted = old == SYN_RECV && new == ESTABLISHED;
+    let cookie = sock::cookie(sk);
+    let is_known = watch::is_reported(cookie);
+    if !is_known && !by_owner && !is_accepted {
+        return None;
+    }
+    let tgid = current_tgid();
+    let ends = sock::ends(sk)?;
+    if !is_known {
+        let is_wanted =
+            by_owner && is_watched(tgid) || is_accepted && watch::is_listening(ends.place());
+        if !is_wanted {
             return None;
         }
-        if !sock::mark(sk) {
-            // Rare, and the operator can act: net.core.optmem_max bounds what a socket may carry.
-            warn!(ctx, "no memory to mark a socket of process {} as watched", tgid);
+        if !watch::mark(cookie) {
+            warn!(ctx, "no room to watch a socket of process {}", tgid);
         }
     }
-    let ends = sock::ends(sk)?;
-    let fd = if new == SYN_SENT {
-        // SAFETY: The value is copied at once and only this thread writes this key.
-        unsafe { CONNECTING.get(&pid_tgid) }.map_or(-1, |fd| *fd as i32)
-    } else {
-        -1
-    };
+    if config!(watch_all) == 0 {
+        if new == LISTEN {
+            watch::listen(ends.place());
+        } else if old == LISTEN {
+            let tcp = sock::tcp_sock(sk);
+            if !tcp.is_null() {
+                let port = u32::from(sock::lasting_port(tcp));
+                watch::unlisten(Listener { netns: ends.netns, port });
+            }
+        }
+    }
+    let mut flags = if by_owner { change::BY_OWNER } else { 0 };
+    let mut fd = if new == SYN_SENT { connecting_descriptor() } else { -1 };
+    // Only the program itself takes a socket there, by shutdown(2) or a close; no softirq does.
+    if new == FIN_WAIT1 || new == LAST_ACK {
+        fd = closing_descriptor();
+        if fd >= 0 {
+            flags |= change::BY_CLOSE;
+        }
+    }
+    // Nothing comes after this one but the destruction of the socket, which is then no news.
+    if is_dead && new == CLOSE || is_quiet && flags & change::BY_CLOSE != 0 {
+        flags |= change::LAST;
+        if config!(watch_all) == 0 {
+            watch::unmark(cookie);
+        }
+    }
     let (copied_seq, unread) = if new == ESTABLISHED || new == CLOSE_WAIT {
         let tcp = sock::tcp_sock(sk);
         if tcp.is_null() { (0, 0) } else { sock::read_position(tcp) }
     } else {
         (0, 0)
     };
+    let by_process = flags & (change::BY_OWNER | change::BY_CLOSE) != 0;
     emit(
         Counter::RingState,
         StateChange {
             header: header(kind::STATE, tgid),
-            cookie: sock::cookie(sk),
-            start_ns: if by_owner { current_start_ns() } else { 0 },
+            cookie,
+            start_ns: if by_process { current_start_ns() } else { 0 },
             netns: ends.netns,
             fd,
+            flags,
+            _reserved: 0,
             old,
             new,
             family: ends.family,
@@ -83,7 +119,7 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
             remote: ends.remote,
             copied_seq,
             unread,
-            comm: if by_owner { current_comm() } else { [0; COMM_LEN] },
+            comm: if by_owner { current_comm() } else { bytes([0; 2]) },
         },
     );
     Some(())

@@ -7,8 +7,11 @@ use clap::Args;
 use super::{Failure, exit};
 use crate::detect::Kind;
 
-/// The generated pages: name below the folder, and what makes it.
-const PAGES: &[(&str, fn() -> String)] = &[("findings.md", findings)];
+/// Name of a page below the folder, and what makes it.
+type Page = (&'static str, fn() -> String);
+
+/// The generated pages.
+const PAGES: &[Page] = &[("findings.md", findings)];
 
 /// Writes the generated pages, or tells whether they are up to date.
 #[derive(Debug, Args)]

@@ -28,7 +28,13 @@ pub mod exit {
 
 /// Names leaked TCP descriptors, as they leak, in any process of this host.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "sockwarden",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

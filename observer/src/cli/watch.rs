@@ -18,7 +18,12 @@ use crate::{
     observer::{Observer, ObserverError, Options},
     probe::{self, Layers},
     selection::{Selection, ended},
-    sinks::{Palette, Sink, human::Human, json::Json},
+    sinks::{
+        Palette, Sink,
+        human::Human,
+        json::Json,
+        output::{Dropped, Output},
+    },
 };
 
 /// How often the processes given by number are looked for.
@@ -108,7 +113,10 @@ enum Event {
 
 impl Watch {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        let out = io::BufWriter::new(io::stdout().lock());
+        let unable =
+            |error: io::Error| Failure::unable(format!("the output cannot start: {error}"));
+        let out = Output::start(io::stdout()).map_err(unable)?;
+        let dropped = out.dropped();
         let transitions = !self.no_transitions;
         let mut sink: Box<dyn Sink> = if self.json {
             Box::new(Json::new(out, transitions))
@@ -119,7 +127,7 @@ impl Watch {
             .enable_all()
             .build()
             .map_err(|error| Failure::unable(format!("the runtime cannot start: {error}")))?;
-        let result = runtime.block_on(self.watch(sink.as_mut()));
+        let result = runtime.block_on(self.watch(sink.as_mut(), &dropped));
         match result {
             // Whoever read our output has seen enough (`| head`).
             Err(ObserverError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -130,7 +138,7 @@ impl Watch {
         }
     }
 
-    async fn watch(self, sink: &mut dyn Sink) -> Result<u8, ObserverError> {
+    async fn watch(self, sink: &mut dyn Sink, dropped: &Dropped) -> Result<u8, ObserverError> {
         // Signals are caught before anything is attached, so that none can end us half way.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -164,7 +172,10 @@ impl Watch {
                 () = sleep(observer.idle_time()) => Event::Tick,
             };
             match event {
-                Event::Tick | Event::Filling => observer.pump(sink)?,
+                Event::Tick | Event::Filling => {
+                    observer.pump(sink)?;
+                    observer.report_dropped(dropped.take(), sink)?;
+                }
                 Event::Stop => break,
                 Event::Dump => observer.report_sockets(sink)?,
                 Event::Ended => note_ended(&mut pids),
@@ -205,6 +216,7 @@ impl Watch {
                     LayersArg::Ab => Layers::Ab,
                 }),
                 watch_all: false,
+                quiet: self.no_transitions && !self.sockets,
                 ring_bytes: self.ring_size,
                 btf: self.btf.clone(),
             },

@@ -124,7 +124,13 @@ fn options(pids: &[u32], budget: Duration) -> Options {
     Options {
         selection: Selection { pids: pids.to_vec(), children: true, ..Selection::default() },
         ports: Vec::new(),
-        probe: probe::Options { layers: None, watch_all: false, ring_bytes: 8 << 20, btf: None },
+        probe: probe::Options {
+            layers: None,
+            watch_all: false,
+            quiet: false,
+            ring_bytes: 8 << 20,
+            btf: None,
+        },
         core: Config { budgets, boot_offset: clock::boot_offset(), ..Config::default() },
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
     match reason {
         ClearReason::Closed => format!("cleared: {who} closed {fd} to {peer} after {age}"),
         ClearReason::Destroyed => {
-            format!("cleared: the kernel gave up {fd} of {who} to {peer} after {age}")
+            format!("cleared: {who} let go of {fd} to {peer} after {age}")
         }
         ClearReason::Exited => {
             format!("cleared: {who}, which held {fd} to {peer}, exited after {age}")

@@ -156,6 +156,11 @@ impl ProbeError {
                     error: io::Error::from_raw_os_error(errno),
                 };
             }
+            // These wrappers pass on the source of what they wrap, and not that itself.
+            if let Some(ProgramError::IOError(error)) = error.downcast_ref() {
+                cause = Some(error);
+                continue;
+            }
             cause = error.source();
             if let Some(error) = cause {
                 let next = error.to_string();
@@ -198,8 +203,8 @@ mod tests {
     #[test]
     fn a_refusal_is_found_below_its_wrappers() {
         let error = ProgramError::IOError(io::Error::from_raw_os_error(EPERM));
-        assert!(ProbeError::program("state", "5.12", "6.1", &error).is_permission());
+        assert!(ProbeError::program("state", "5.15", "6.1", &error).is_permission());
         let error = ProgramError::IOError(io::Error::from_raw_os_error(22));
-        assert!(!ProbeError::program("state", "5.12", "6.1", &error).is_permission());
+        assert!(!ProbeError::program("state", "5.15", "6.1", &error).is_permission());
     }
 }

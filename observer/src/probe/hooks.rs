@@ -27,69 +27,63 @@ enum Place {
     Iterator(&'static str),
 }
 
-/// All programs. `connect_exit` comes before `connect_enter`, so that what the one stores the
-/// other always takes away; the changes of state come last, when everything they need is there.
+/// Numbers of connect, sendto and sendmsg.
+pub(super) const CONNECTING: [u32; 3] =
+    [libc::SYS_connect as u32, libc::SYS_sendto as u32, libc::SYS_sendmsg as u32];
+
+/// Number of close.
+pub(super) const CLOSING: u32 = libc::SYS_close as u32;
+
+/// All programs. The changes of state come last, when everything that follows them is there.
 pub(super) const HOOKS: &[Hook] = &[
     Hook {
         program: "task_file",
         place: Place::Iterator("task_file"),
         layer: Layers::A,
-        since: "5.12",
+        since: "5.15",
     },
-    Hook { program: "tcp", place: Place::Iterator("tcp"), layer: Layers::A, since: "5.12" },
+    Hook { program: "tcp", place: Place::Iterator("tcp"), layer: Layers::A, since: "5.15" },
     Hook {
         program: "exit",
         place: Place::Typed("sched_process_exit"),
         layer: Layers::A,
-        since: "5.12",
+        since: "5.15",
     },
     Hook {
         program: "exec",
         place: Place::Typed("sched_process_exec"),
         layer: Layers::A,
-        since: "5.12",
+        since: "5.15",
     },
     Hook {
         program: "fork",
         place: Place::Typed("sched_process_fork"),
         layer: Layers::A,
-        since: "5.12",
-    },
-    Hook {
-        program: "connect_exit",
-        place: Place::Syscalls(&["sys_exit_connect"]),
-        layer: Layers::Ab,
-        since: "5.12",
-    },
-    Hook {
-        program: "connect_enter",
-        place: Place::Syscalls(&["sys_enter_connect"]),
-        layer: Layers::Ab,
-        since: "5.12",
+        since: "5.15",
     },
     Hook {
         program: "accept",
         place: Place::Syscalls(&["sys_exit_accept", "sys_exit_accept4"]),
         layer: Layers::Ab,
-        since: "5.12",
+        since: "5.15",
     },
     Hook {
         program: "close_enter",
         place: Place::Syscalls(&["sys_enter_close"]),
         layer: Layers::Ab,
-        since: "5.12",
+        since: "5.15",
     },
     Hook {
         program: "destroy",
         place: Place::Typed("tcp_destroy_sock"),
         layer: Layers::A,
-        since: "5.12",
+        since: "5.15",
     },
     Hook {
         program: "state",
         place: Place::Typed("inet_sock_set_state"),
         layer: Layers::A,
-        since: "5.12",
+        since: "5.15",
     },
 ];
 

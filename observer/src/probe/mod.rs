@@ -63,6 +63,8 @@ pub struct Options {
     pub layers: Option<Layers>,
     /// Observe every process of the host.
     pub watch_all: bool,
+    /// Leave out what a socket goes through after its program has closed it.
+    pub quiet: bool,
     /// Size of the ring in bytes: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// The kernel's type information, instead of its own file.
@@ -110,7 +112,9 @@ impl Probe {
             refs_bias: layout.refs_bias,
             // Half full: the reader has the other half to come.
             wake_bytes: options.ring_bytes / 2,
-            descriptors: (layers == Layers::Ab).into(),
+            connecting: hooks::CONNECTING,
+            closing: hooks::CLOSING,
+            quiet: options.quiet.into(),
         };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))

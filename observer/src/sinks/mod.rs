@@ -10,6 +10,7 @@ use crate::{
 
 pub mod human;
 pub mod json;
+pub mod output;
 mod style;
 
 pub(crate) use style::{Palette, is_screen};
