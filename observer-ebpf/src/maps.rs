@@ -50,6 +50,10 @@ pub(crate) static MARKS: Array<[u64; MARK_WAYS]> = Array::with_max_entries(MARK_
 pub(crate) static MARKS_OVERFLOW: HashMap<u64, u32> =
     HashMap::with_max_entries(65_536, BPF_F_NO_PREALLOC);
 
+/// Whether [`MARKS_OVERFLOW`] was ever used: until then nobody looks there.
+#[map]
+pub(crate) static OVERFLOWED: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Where watched listeners listen, and how many: what they accept is watched from its first
 /// change of state on, long before anybody accepts it. Full: counted, and what such a listener
 /// accepts is known from snapshots only.

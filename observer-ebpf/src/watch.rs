@@ -9,7 +9,7 @@ use observer_ebpf::counter::Counter;
 use crate::{
     atomic,
     emit::count,
-    maps::{LISTENERS, Listener, MARK_SETS, MARK_WAYS, MARKS, MARKS_OVERFLOW, config},
+    maps::{LISTENERS, Listener, MARK_SETS, MARK_WAYS, MARKS, MARKS_OVERFLOW, OVERFLOWED, config},
 };
 
 /// Whether what happens to the socket with this cookie is reported.
@@ -29,6 +29,11 @@ pub(crate) fn mark(cookie: u64) -> bool {
             }
         }
     }
+    // Told before it is so: whoever sees the hash empty for a moment looks in vain, no more.
+    if let Some(overflowed) = OVERFLOWED.get_ptr_mut(0) {
+        // SAFETY: An element of the map, only ever set.
+        unsafe { *overflowed = 1 };
+    }
     let has_room = MARKS_OVERFLOW.insert(&cookie, &1, 0).is_ok();
     if !has_room {
         count(Counter::MarkFailed);
@@ -42,15 +47,13 @@ pub(crate) fn unmark(cookie: u64) {
     let Some(set) = set(cookie) else { return };
     // SAFETY: An element of the map; each way is read and written whole.
     let ways = unsafe { &mut *set };
-    let mut is_full = true;
+    // All of them: a snapshot and a change of state may have marked it at the same moment.
     for way in ways {
         if *way == cookie {
             *way = 0;
-            return;
         }
-        is_full &= *way != 0;
     }
-    if is_full {
+    if has_overflowed() {
         let _ = MARKS_OVERFLOW.remove(&cookie);
     }
 }
@@ -100,14 +103,19 @@ fn is_marked(cookie: u64) -> bool {
     let Some(set) = set(cookie) else { return false };
     // SAFETY: An element of the map; each way is read whole.
     let ways = unsafe { &*set };
-    let mut is_full = true;
     for way in ways {
         if *way == cookie {
             return true;
         }
-        is_full &= *way != 0;
     }
-    is_full && MARKS_OVERFLOW.get_ptr(&cookie).is_some()
+    has_overflowed() && MARKS_OVERFLOW.get_ptr(&cookie).is_some()
+}
+
+/// Whether a set was ever full. It may have room again; what overflowed stays where it is.
+#[inline(always)]
+fn has_overflowed() -> bool {
+    // SAFETY: An element of the map.
+    OVERFLOWED.get_ptr(0).is_some_and(|overflowed| unsafe { *overflowed } != 0)
 }
 
 #[inline(always)]
