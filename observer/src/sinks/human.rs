@@ -148,8 +148,9 @@ impl<W: Write> Sink for Human<W> {
     fn report(&mut self, report: Report<'_>, clock: WallClock) -> io::Result<()> {
         match report {
             Report::Ready { layers, sockets } => {
+                let noun = if sockets == 1 { "socket" } else { "sockets" };
                 let line = format!(
-                    "watching {sockets} sockets (layers {}); a finding opens when its budget has \
+                    "watching {sockets} {noun} (layers {}); a finding opens when its budget has \
                      run out. Ctrl-C ends the watch.",
                     layers.name()
                 );
