@@ -38,7 +38,7 @@ pub(crate) const MARK_SETS: u32 = 16_384;
 /// Cookies in one set: a cache line.
 pub(crate) const MARK_WAYS: usize = 8;
 
-/// Cookies of the watched sockets, each in the set of its lower bits; 131,072 in all, 1 MiB. The
+/// Cookies of the watched sockets, eight that follow each other in one set; 131,072 in all, 1 MiB. The
 /// verifier turns a lookup into a few instructions, where a hash or the kernel's own storage in
 /// sockets cost 50 to 100 ns a change of state, and much more for each new socket. A full set
 /// overflows into [`MARKS_OVERFLOW`].

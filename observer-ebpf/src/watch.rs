@@ -120,5 +120,6 @@ fn has_overflowed() -> bool {
 
 #[inline(always)]
 fn set(cookie: u64) -> Option<*mut [u64; MARK_WAYS]> {
-    MARKS.get_ptr_mut(cookie as u32 & (MARK_SETS - 1))
+    // Cookies that follow each other, as those of new sockets do, share a cache line.
+    MARKS.get_ptr_mut((cookie / MARK_WAYS as u64) as u32 & (MARK_SETS - 1))
 }
