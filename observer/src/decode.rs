@@ -4,12 +4,15 @@
 //! version than this code, and the object is only as trustworthy as its build. The layout is that
 //! of `observer_ebpf::{record, row}`, which have no padding, so fields follow each other.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use observer_ebpf::{
     AF_INET, AF_INET6, COMM_LEN,
     config::watch,
-    record::{Header, ProcessChange, SocketRef, StateChange, change, kind},
+    record::{BriefChange, Header, ProcessChange, SocketRef, StateChange, change, kind},
     row::{NO_FD, Row},
     tcp_state,
 };
@@ -21,6 +24,12 @@ use crate::{
     },
     ticks::TickRate,
 };
+
+/// How long before the change itself a change of state is stamped, at the most: the kernel tells of
+/// a change before it stores it (`inet_sk_state_store`, net/ipv4/af_inet.c). A row is dated back as
+/// much, so that of the two the change counts as the newer word. Chosen: a hundred times what lies
+/// between the two calls.
+const STORE_DELAY: Duration = Duration::from_micros(20);
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +60,9 @@ pub enum DecodeError {
 
 /// One record of the ring.
 pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
+    if let Some(full) = widen(bytes) {
+        return event(&full);
+    }
     let mut fields = Fields(bytes);
     let (kind, tgid) = (fields.u32(), fields.u32());
     let time = MonoTime(fields.u64());
@@ -97,8 +109,50 @@ pub fn end(bytes: &[u8]) -> Option<KernelEvent> {
         .then_some(KernelEvent::Destroyed { time: MonoTime(header.time_ns), cookie })
 }
 
+/// A brief change of state as the full record that it stands for.
+fn widen(bytes: &[u8]) -> Option<[u8; size_of::<StateChange>()]> {
+    let mut fields = Fields(bytes);
+    if bytes.len() != size_of::<BriefChange>() || fields.u32() != kind::BRIEF {
+        return None;
+    }
+    let (tgid, time, cookie, start) = (fields.u32(), fields.u64(), fields.u64(), fields.u64());
+    let (netns, fd, copied_seq, unread) = (fields.u32(), fields.u32(), fields.u32(), fields.u32());
+    let (local, remote) = (fields.array::<4>(), fields.array::<4>());
+    let (local_port, remote_port) = (fields.u16(), fields.u16());
+    let (old, new, flags) = (fields.u8(), fields.u8(), fields.u8());
+    let mut full = [0; size_of::<StateChange>()];
+    let mut at = 0;
+    let mut put = |part: &[u8]| {
+        full[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    };
+    put(&kind::STATE.to_ne_bytes());
+    put(&tgid.to_ne_bytes());
+    put(&time.to_ne_bytes());
+    put(&cookie.to_ne_bytes());
+    put(&start.to_ne_bytes());
+    put(&netns.to_ne_bytes());
+    put(&fd.to_ne_bytes());
+    put(&u32::from(flags).to_ne_bytes());
+    put(&[0; 4]);
+    put(&[old, new]);
+    put(&AF_INET.to_ne_bytes());
+    put(&local_port.to_ne_bytes());
+    put(&remote_port.to_ne_bytes());
+    put(&local);
+    put(&[0; 12]);
+    put(&remote);
+    put(&[0; 12]);
+    put(&copied_seq.to_ne_bytes());
+    put(&unread.to_ne_bytes());
+    Some(full)
+}
+
 /// Header, socket and flags of a change of state.
 fn change_of(bytes: &[u8]) -> Option<(Header, Cookie, u32)> {
+    if let Some(full) = widen(bytes) {
+        return change_of(&full);
+    }
     let mut fields = Fields(bytes);
     let header = Header { kind: fields.u32(), tgid: fields.u32(), time_ns: fields.u64() };
     let (number, _start_ns) = (fields.u64(), fields.u64());
@@ -110,6 +164,7 @@ fn change_of(bytes: &[u8]) -> Option<(Header, Cookie, u32)> {
 /// Who did it, where a record says so: connect and listen name the process. Those that accept
 /// have a listener, so that the snapshot names them.
 pub fn actor(bytes: &[u8]) -> Option<(ProcessKey, Comm)> {
+    // A brief record names nobody.
     let (header, _cookie, flags) = change_of(bytes)?;
     let start_ns = Fields(bytes.get(24..)?).u64();
     // The name comes last.
@@ -125,7 +180,7 @@ pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
     }
     let mut fields = Fields(bytes);
     let cookie = cookie(fields.u64())?;
-    let time = MonoTime(fields.u64());
+    let time = MonoTime(fields.u64()).before(STORE_DELAY);
     let _jiffies = fields.u64();
     let start_ns = fields.u64();
     let (tgid, fd, netns) = (fields.u32(), fields.i32(), fields.u32());
@@ -377,6 +432,39 @@ mod tests {
     }
 
     #[test]
+    fn a_brief_change_says_the_same_as_a_full_one() {
+        let full = StateChange {
+            flags: change::BY_CLOSE | change::LAST,
+            comm: [0; COMM_LEN],
+            old: 1,
+            new: 8,
+            ..sample()
+        };
+        let brief = [
+            kind::BRIEF.to_ne_bytes().as_slice(),
+            &full.header.tgid.to_ne_bytes(),
+            &full.header.time_ns.to_ne_bytes(),
+            &full.cookie.to_ne_bytes(),
+            &full.start_ns.to_ne_bytes(),
+            &full.netns.to_ne_bytes(),
+            &full.fd.to_ne_bytes(),
+            &full.copied_seq.to_ne_bytes(),
+            &full.unread.to_ne_bytes(),
+            &full.local[..4],
+            &full.remote[..4],
+            &full.local_port.to_ne_bytes(),
+            &full.remote_port.to_ne_bytes(),
+            &[full.old, full.new, full.flags as u8, 0],
+        ]
+        .concat();
+        assert_eq!(brief.len(), size_of::<BriefChange>());
+        let full = state_bytes(&full);
+        assert_eq!(event(&brief), event(&full));
+        assert_eq!((cause(&brief), end(&brief)), (cause(&full), end(&full)));
+        assert_eq!(actor(&brief), None);
+    }
+
+    #[test]
     fn v4_mapped_addresses_are_written_as_ipv4() {
         let mapped = Ipv4Addr::new(127, 0, 0, 1).to_ipv6_mapped().octets();
         let change = StateChange { family: AF_INET6, local: mapped, ..sample() };
@@ -417,7 +505,7 @@ mod tests {
             bytes.resize(128, 0);
             let _ = row(&bytes, RATE);
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
-            for len in [40, 48, 112] {
+            for len in [40, 48, 64, 112] {
                 let _ = event(&bytes[..len]);
                 let _ = actor(&bytes[..len]);
                 let _ = (cause(&bytes[..len]), end(&bytes[..len]));

@@ -7,8 +7,9 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::warn;
 use observer_ebpf::{
+    AF_INET,
     counter::Counter,
-    record::{StateChange, change, kind},
+    record::{BriefChange, StateChange, change, kind},
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
@@ -100,12 +101,35 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         (0, 0)
     };
     let by_process = flags & (change::BY_OWNER | change::BY_CLOSE) != 0;
+    let start_ns = if by_process { current_start_ns() } else { 0 };
+    if ends.family == AF_INET && !by_owner {
+        let ([l0, l1, l2, l3, ..], [r0, r1, r2, r3, ..]) = (ends.local, ends.remote);
+        let brief = BriefChange {
+            header: header(kind::BRIEF, tgid),
+            cookie,
+            start_ns,
+            netns: ends.netns,
+            fd,
+            copied_seq,
+            unread,
+            local: [l0, l1, l2, l3],
+            remote: [r0, r1, r2, r3],
+            local_port: ends.local_port,
+            remote_port: ends.remote_port,
+            old,
+            new,
+            flags: flags as u8,
+            _reserved: 0,
+        };
+        emit(Counter::RingState, brief);
+        return Some(());
+    }
     emit(
         Counter::RingState,
         StateChange {
             header: header(kind::STATE, tgid),
             cookie,
-            start_ns: if by_process { current_start_ns() } else { 0 },
+            start_ns,
             netns: ends.netns,
             fd,
             flags,
