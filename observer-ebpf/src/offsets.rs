@@ -56,7 +56,6 @@ offsets! {
     task_pid: "task_struct"."pid", "Thread";
     task_comm: "task_struct"."comm", "Name of the thread";
     task_leader: "task_struct"."group_leader", "Leader thread";
-    task_parent: "task_struct"."real_parent", "Parent";
     task_start: "task_struct"."start_boottime", "Start since boot, nanoseconds";
     task_signal: "task_struct"."signal", "What the threads of a process share";
     signal_live: "signal_struct"."live.counter", "Threads still alive";

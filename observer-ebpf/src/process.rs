@@ -100,12 +100,6 @@ pub(crate) fn pid(task: *const u8) -> u32 {
     load(task, offset!(task_pid))
 }
 
-/// Process number of the parent of `task`.
-#[inline(always)]
-pub(crate) fn parent_tgid(task: *const u8) -> u32 {
-    tgid(load(task, offset!(task_parent)))
-}
-
 /// Threads of the process that have not begun to exit.
 #[inline(always)]
 pub(crate) fn live_threads(task: *const u8) -> u32 {

@@ -46,8 +46,8 @@ pub struct Row {
     pub sent_ago: u32,
     /// Ticks since the last data segment came (`icsk_ack.lrcvtime`).
     pub received_ago: u32,
-    /// The parent of the process.
-    pub parent: u32,
+    /// Padding.
+    pub _padding: u32,
     /// Local address, network byte order; IPv4 uses the first 4 bytes.
     pub local: [u8; 16],
     /// Remote address, network byte order; IPv4 uses the first 4 bytes.

@@ -60,9 +60,6 @@ pub enum DecodeError {
 
 /// One record of the ring.
 pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
-    if let Some(full) = widen(bytes) {
-        return event(&full);
-    }
     let mut fields = Fields(bytes);
     let (kind, tgid) = (fields.u32(), fields.u32());
     let time = MonoTime(fields.u64());
@@ -109,8 +106,9 @@ pub fn end(bytes: &[u8]) -> Option<KernelEvent> {
         .then_some(KernelEvent::Destroyed { time: MonoTime(header.time_ns), cookie })
 }
 
-/// A brief change of state as the full record that it stands for.
-fn widen(bytes: &[u8]) -> Option<[u8; size_of::<StateChange>()]> {
+/// A brief change of state as the full record that it stands for; `None` for other records. It is
+/// asked first, once for each record: the functions beside it know the full form only.
+pub fn widen(bytes: &[u8]) -> Option<[u8; size_of::<StateChange>()]> {
     let mut fields = Fields(bytes);
     if bytes.len() != size_of::<BriefChange>() || fields.u32() != kind::BRIEF {
         return None;
@@ -150,9 +148,6 @@ fn widen(bytes: &[u8]) -> Option<[u8; size_of::<StateChange>()]> {
 
 /// Header, socket and flags of a change of state.
 fn change_of(bytes: &[u8]) -> Option<(Header, Cookie, u32)> {
-    if let Some(full) = widen(bytes) {
-        return change_of(&full);
-    }
     let mut fields = Fields(bytes);
     let header = Header { kind: fields.u32(), tgid: fields.u32(), time_ns: fields.u64() };
     let (number, _start_ns) = (fields.u64(), fields.u64());
@@ -164,7 +159,6 @@ fn change_of(bytes: &[u8]) -> Option<(Header, Cookie, u32)> {
 /// Who did it, where a record says so: connect and listen name the process. Those that accept
 /// have a listener, so that the snapshot names them.
 pub fn actor(bytes: &[u8]) -> Option<(ProcessKey, Comm)> {
-    // A brief record names nobody.
     let (header, _cookie, flags) = change_of(bytes)?;
     let start_ns = Fields(bytes.get(24..)?).u64();
     // The name comes last.
@@ -191,7 +185,7 @@ pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
     let read = ReadPosition { copied_seq: fields.u32(), unread: fields.u32() };
     let (unacked, write_seq) = (fields.u32(), fields.u32());
     let (sent_ago, received_ago) = (fields.u32(), fields.u32());
-    let _parent = fields.u32();
+    let _padding = fields.u32();
     let ends = ends(&mut fields, family, local_port, remote_port)?;
     let comm = Comm::from_bytes(&fields.array::<COMM_LEN>());
     Ok(SnapshotRow {
@@ -459,6 +453,7 @@ mod tests {
         .concat();
         assert_eq!(brief.len(), size_of::<BriefChange>());
         let full = state_bytes(&full);
+        let brief = widen(&brief).expect("a brief record");
         assert_eq!(event(&brief), event(&full));
         assert_eq!((cause(&brief), end(&brief)), (cause(&full), end(&full)));
         assert_eq!(actor(&brief), None);
@@ -497,6 +492,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..160), kind in 0u32..10
         ) {
             let _ = event(&bytes);
+            let _ = widen(&bytes).map(|full| event(&full));
             let _ = row(&bytes, RATE);
             let _ = row_clock(&bytes);
             let _ = actor(&bytes);
@@ -507,6 +503,7 @@ mod tests {
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             for len in [40, 48, 64, 112] {
                 let _ = event(&bytes[..len]);
+                let _ = widen(&bytes[..len]).map(|full| event(&full));
                 let _ = actor(&bytes[..len]);
                 let _ = (cause(&bytes[..len]), end(&bytes[..len]));
             }

@@ -252,25 +252,29 @@ impl Observer {
     /// Everything that is in the ring goes to the core.
     fn drain(&mut self) {
         let Self { probe, correlator, damaged, last_event, .. } = self;
-        probe.drain(|bytes| match decode::event(bytes) {
-            Ok(event) => {
-                if !matches!(event, KernelEvent::Forked { .. } | KernelEvent::Exited { .. }) {
-                    *last_event = event.time();
+        probe.drain(|bytes| {
+            let full = decode::widen(bytes);
+            let bytes = full.as_ref().map_or(bytes, |full| full.as_slice());
+            match decode::event(bytes) {
+                Ok(event) => {
+                    if !matches!(event, KernelEvent::Forked { .. } | KernelEvent::Exited { .. }) {
+                        *last_event = event.time();
+                    }
+                    if let Some((process, comm)) = decode::actor(bytes) {
+                        correlator.handle_name(process, &comm, event.time());
+                    }
+                    if let Some(cause) = decode::cause(bytes) {
+                        correlator.handle_event(cause);
+                    }
+                    correlator.handle_event(event);
+                    if let Some(end) = decode::end(bytes) {
+                        correlator.handle_event(end);
+                    }
                 }
-                if let Some((process, comm)) = decode::actor(bytes) {
-                    correlator.handle_name(process, &comm, event.time());
+                Err(error) => {
+                    log::debug!("a record is not understood: {error}");
+                    *damaged += 1;
                 }
-                if let Some(cause) = decode::cause(bytes) {
-                    correlator.handle_event(cause);
-                }
-                correlator.handle_event(event);
-                if let Some(end) = decode::end(bytes) {
-                    correlator.handle_event(end);
-                }
-            }
-            Err(error) => {
-                log::debug!("a record is not understood: {error}");
-                *damaged += 1;
             }
         });
     }

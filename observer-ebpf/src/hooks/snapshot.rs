@@ -112,7 +112,6 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
     row.tgid = tgid;
     row.fd = fd as i32;
     row.start_ns = process::start_ns(task);
-    row.parent = process::parent_tgid(task);
     row.comm = process::comm(task);
     write(meta, &row);
     Some(())
@@ -176,7 +175,7 @@ fn describe(sk: *const u8, cookie: u64) -> Option<Row> {
         write_seq,
         sent_ago: (jiffies as u32).wrapping_sub(sent),
         received_ago: (jiffies as u32).wrapping_sub(received),
-        parent: 0,
+        _padding: 0,
         local: ends.local,
         remote: ends.remote,
         comm: bytes([0; 2]),
