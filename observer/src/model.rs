@@ -170,6 +170,13 @@ impl Ends {
             remote: SocketAddr::new(remote.0.to_canonical(), remote.1),
         }
     }
+
+    /// Whether one end is on one of `ports`; every socket is if there are none.
+    pub fn are_on(&self, ports: &[u16]) -> bool {
+        ports.is_empty()
+            || ports.contains(&self.local.port())
+            || ports.contains(&self.remote.port())
+    }
 }
 
 /// How far the program has read.

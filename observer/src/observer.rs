@@ -17,7 +17,7 @@ use crate::{
     model::{KernelEvent, MonoTime, Snapshot, SnapshotRow},
     probe::{self, Layers, Probe, ProbeError, Started},
     selection::{Selection, SelectionError},
-    sinks::{Report, Sink, Summary, human::on_ports},
+    sinks::{Report, Sink, Summary},
     ticks::TickRate,
 };
 
@@ -232,7 +232,7 @@ impl Observer {
         self.summary.open.clear();
         for incident in self.correlator.open_incidents() {
             let finding = &incident.finding;
-            if on_ports(&finding.ends, &self.ports) {
+            if finding.ends.are_on(&self.ports) {
                 *self.summary.open.entry(finding.kind.code()).or_default() += 1;
             }
         }
@@ -246,7 +246,7 @@ impl Observer {
         if self.ports.is_empty() {
             return table.len();
         }
-        table.unordered().filter(|socket| on_ports(&socket.ends, &self.ports)).count()
+        table.unordered().filter(|socket| socket.ends.are_on(&self.ports)).count()
     }
 
     /// Everything that is in the ring goes to the core.
@@ -316,13 +316,13 @@ impl Observer {
         while let Some(output) = self.correlator.poll_output() {
             match output {
                 Output::Transition(seen) => {
-                    if on_ports(&seen.ends, &self.ports) {
+                    if seen.ends.are_on(&self.ports) {
                         self.summary.transitions += 1;
                         sink.report(Report::Transition(&seen), clock)?;
                     }
                 }
                 Output::Finding(finding) => {
-                    if on_ports(&finding.ends, &self.ports) {
+                    if finding.ends.are_on(&self.ports) {
                         if finding.event == FindingEvent::Opened {
                             *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
                         }

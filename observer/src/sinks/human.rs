@@ -10,7 +10,7 @@ use crate::{
     correlate::SeenTransition,
     detect::Kind,
     incident::{Evidence, Finding, FindingEvent},
-    model::{Ends, MonoTime, TcpState},
+    model::{MonoTime, TcpState},
     table::{Socket, Table},
 };
 
@@ -168,7 +168,7 @@ impl<W: Write> Sink for Human<W> {
             }
             Report::Sockets { table, ports } => {
                 for socket in table.sockets() {
-                    if on_ports(&socket.ends, ports) {
+                    if socket.ends.are_on(ports) {
                         self.socket(table, socket, clock)?;
                     }
                 }
@@ -181,11 +181,6 @@ impl<W: Write> Sink for Human<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
-}
-
-/// Whether one end is on one of `ports`; every socket is if there are none.
-pub(crate) fn on_ports(ends: &Ends, ports: &[u16]) -> bool {
-    ports.is_empty() || ports.contains(&ends.local.port()) || ports.contains(&ends.remote.port())
 }
 
 fn end(address: std::net::SocketAddr) -> String {

@@ -45,7 +45,7 @@ impl<W: Write> Sink for Json<W> {
             Report::Sockets { table, ports } => {
                 let mut count = 0;
                 for socket in table.sockets() {
-                    if super::human::on_ports(&socket.ends, ports) {
+                    if socket.ends.are_on(ports) {
                         count += 1;
                         self.line(&Line::socket(table, socket, clock))?;
                     }
