@@ -1,0 +1,202 @@
+//! From nothing to CONNACK, within one time limit.
+
+use super::connection::{Connection, Interrupt};
+use super::context::Context;
+use super::socket::{OpenSocket, SocketOptions};
+use super::task::End;
+use super::transport::{Endpoint, Transport, upgrade};
+use crate::budget::Ending;
+use crate::clock;
+use crate::device::Generation;
+use crate::error::{Cause, Phase};
+use crate::line::Line;
+use crate::receipt::ClosedSocket;
+use crate::registry::{Claim, Stage};
+use crate::session::{Carried, Session};
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant as TokioInstant, timeout_at};
+
+/// A session that is online.
+pub(crate) struct Dialled {
+    /// On the heap, so that it is moved once.
+    pub(crate) connection: Box<Connection>,
+    /// From the dial to CONNACK.
+    pub(crate) latency: Duration,
+    pub(crate) session_present: bool,
+}
+
+/// Whose dial it is.
+#[derive(Clone, Copy)]
+struct Ticket<'a> {
+    generation: Generation,
+    line: &'a Line,
+    server: Option<&'a str>,
+}
+
+/// A socket of ours, known from before its connect.
+#[derive(Clone, Copy)]
+struct Made {
+    socket: ClosedSocket,
+    source: Option<IpAddr>,
+}
+
+/// Makes a socket, claims it, connects it, and speaks MQTT until CONNACK.
+///
+/// # Cancel safety
+///
+/// Dropping it closes the socket at once, and loses what would have been carried over.
+pub(crate) async fn dial(
+    context: &Context,
+    generation: Generation,
+    line: &Line,
+    server: Option<Arc<str>>,
+    carried: Carried,
+) -> Result<Dialled, Box<End>> {
+    let started = clock::now();
+    let ticket = Ticket { generation, line, server: server.as_deref() };
+    let deadline = TokioInstant::from_std(started + context.timeouts.connect);
+    let mut phase = Phase::Resolve;
+    let mut made = None;
+    let reached = tokio::select! {
+        biased;
+        cause = stopped(ticket) => Ok(Err(cause)),
+        reached = timeout_at(deadline, reach(context, ticket, &mut phase, &mut made)) => reached,
+    };
+    let transport = match reached.unwrap_or_else(|_elapsed| Err(too_late(context, phase))) {
+        Ok(transport) => transport,
+        Err(cause) => {
+            // The socket went with the future. Unless it was connected, nothing of it is left.
+            if let Some(made) = made {
+                let was_connected = made.socket.local.is_some();
+                let ending = if was_connected { Ending::ByUs } else { Ending::Reset };
+                context.port_closed(made.source, made.socket.remote, ending);
+            }
+            let closed = made.map(|made| made.socket);
+            return Err(Box::new(End { cause, closed, carried }));
+        }
+    };
+    let made = made.expect("invariant: a transport is over a socket that was made");
+    let device = Arc::clone(&ticket.line.device);
+    let session = Session::new(Arc::clone(&context.settings), device, carried, clock::now());
+    let mut connection = Box::new(Connection::new(transport, session, made.socket.cookie));
+    match await_connack(context, ticket, &mut connection, deadline).await {
+        Ok(session_present) => {
+            let latency = clock::now().saturating_duration_since(started);
+            Ok(Dialled { connection, latency, session_present })
+        }
+        Err(cause) => {
+            let (closed, carried) = connection.close(context, &cause);
+            Err(Box::new(End { cause, closed: Some(closed), carried }))
+        }
+    }
+}
+
+async fn await_connack(
+    context: &Context,
+    ticket: Ticket<'_>,
+    connection: &mut Connection,
+    deadline: TokioInstant,
+) -> Result<bool, Cause> {
+    loop {
+        if let Some(cause) = ticket.line.take_stop(ticket.generation) {
+            return Err(cause);
+        }
+        let step = timeout_at(deadline, connection.step(context, ticket.line)).await;
+        match step {
+            Ok(Interrupt::Online { session_present }) => return Ok(session_present),
+            Ok(Interrupt::Progress) => {}
+            Ok(Interrupt::Ended(cause)) => return Err(cause),
+            Err(_elapsed) => return Err(too_late(context, Phase::ConnAck)),
+        }
+    }
+}
+
+/// Tries the broker's addresses in turn. `made` is the socket of the present try.
+async fn reach(
+    context: &Context,
+    ticket: Ticket<'_>,
+    phase: &mut Phase,
+    made: &mut Option<Made>,
+) -> Result<Transport, Cause> {
+    let redirected = match ticket.server {
+        Some(server) => Some(context.endpoint.at(server)?),
+        None => None,
+    };
+    let endpoint = redirected.as_ref().unwrap_or(&context.endpoint);
+    let addresses = context.resolver.resolve(endpoint.host(), endpoint.port()).await?;
+    let mut last = None;
+    for address in addresses.iter().copied() {
+        if let Some(before) = made.take() {
+            retire(context, before);
+        }
+        match try_address(context, ticket, endpoint, address, phase, made).await {
+            Ok(transport) => return Ok(transport),
+            Err(cause) => last = Some(cause),
+        }
+    }
+    Err(last.expect("invariant: a resolved name has an address"))
+}
+
+async fn try_address(
+    context: &Context,
+    ticket: Ticket<'_>,
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    phase: &mut Phase,
+    made: &mut Option<Made>,
+) -> Result<Transport, Cause> {
+    *phase = Phase::Tcp;
+    let source = context.take_port(address)?;
+    let options = SocketOptions { source, user_timeout: context.timeouts.tcp_user };
+    let open = OpenSocket::open(address, &options).inspect_err(|_| {
+        context.port_closed(source, address, Ending::Reset);
+    })?;
+    let cookie = open.cookie();
+    // The claim comes first, so that the kernel's first event about the socket finds it.
+    let socket = ClosedSocket { cookie, local: None, remote: address };
+    *made = Some(Made { socket, source });
+    context.registry.publish(Claim {
+        cookie,
+        device: ticket.line.device.id.clone(),
+        generation: ticket.generation,
+        stage: Stage::Connecting,
+        remote: address,
+    });
+    let stream = open.connect().await?;
+    let local = stream.local_addr().ok();
+    *made = Some(Made { socket: ClosedSocket { local, ..socket }, source });
+    upgrade(stream, endpoint, phase).await
+}
+
+/// A try failed and its socket is closed; the next one makes its own.
+fn retire(context: &Context, before: Made) {
+    context.port_closed(before.source, before.socket.remote, Ending::Reset);
+    let receipt = context.receipts.check(&before.socket);
+    if let Some(receipt) = receipt {
+        context.counters.receipt(receipt);
+    }
+    context.registry.retract(before.socket.cookie, receipt.is_some());
+}
+
+/// Ends when the device's driver has to.
+async fn stopped(ticket: Ticket<'_>) -> Cause {
+    poll_fn(|waker| {
+        loop {
+            // In this order, for what is told in between wakes.
+            let changed = ticket.line.poll_changed(waker);
+            if let Some(cause) = ticket.line.take_stop(ticket.generation) {
+                return Poll::Ready(cause);
+            }
+            ready!(changed);
+        }
+    })
+    .await
+}
+
+fn too_late(context: &Context, phase: Phase) -> Cause {
+    Cause::ConnectTimeout { after: context.timeouts.connect, phase }
+}
