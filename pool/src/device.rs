@@ -99,13 +99,23 @@ impl fmt::Debug for Credentials {
     }
 }
 
+impl Credentials {
+    pub(crate) fn new(username: String, password: bytes::Bytes) -> Result<Self, CallerError> {
+        check_mqtt_string("user name", &username, 0)?;
+        if password.len() > MAX_STRING {
+            return Err(too_long("password", password.len()));
+        }
+        Ok(Self { username, password: Some(password) })
+    }
+}
+
 /// One device, as it is handed to [`Pool::add`](crate::Pool::add).
 #[derive(Clone, Debug)]
 pub struct Device {
     pub(crate) id: DeviceId,
     pub(crate) client_id: Option<Arc<str>>,
-    pub(crate) credentials: Option<Credentials>,
-    pub(crate) will: Option<Will>,
+    pub(crate) credentials: Option<Box<Credentials>>,
+    pub(crate) will: Option<Box<Will>>,
     pub(crate) keep_alive: Option<Duration>,
     pub(crate) priority: Priority,
     pub(crate) subscriptions: Vec<Subscription>,
@@ -152,18 +162,13 @@ impl Device {
         username: impl Into<String>,
         password: impl Into<bytes::Bytes>,
     ) -> Result<Self, CallerError> {
-        let (username, password) = (username.into(), password.into());
-        check_mqtt_string("user name", &username, 0)?;
-        if password.len() > MAX_STRING {
-            return Err(too_long("password", password.len()));
-        }
-        self.credentials = Some(Credentials { username, password: Some(password) });
+        self.credentials = Some(Box::new(Credentials::new(username.into(), password.into())?));
         Ok(self)
     }
 
     /// What the broker publishes when this device's session ends without a DISCONNECT.
     pub fn will(mut self, will: Will) -> Self {
-        self.will = Some(will);
+        self.will = Some(Box::new(will));
         self
     }
 

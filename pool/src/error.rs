@@ -61,6 +61,9 @@ pub enum CallerError {
         /// Whose limit.
         by: &'static str,
     },
+    /// The pool runs on tokio, and there is no runtime here.
+    #[error("there is no tokio runtime here: call this inside one")]
+    NoRuntime,
     /// Too much waits for this device already.
     #[error(
         "{waiting} requests wait for device {device}, the limit: await some, or raise `outbox`"

@@ -15,6 +15,19 @@ pub(crate) enum Request {
     Unsubscribe(Arc<str>, Ticket),
 }
 
+impl Request {
+    /// Says how it ended without having been sent.
+    pub(crate) fn settle(self, outcome: Result<(), Error>) {
+        match self {
+            Self::Publish(_, ticket)
+            | Self::Subscribe(_, ticket)
+            | Self::Unsubscribe(_, ticket) => {
+                ticket.settle(outcome);
+            }
+        }
+    }
+}
+
 /// The other end of a [`Delivery`]. Dropping it says that the pool is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(Option<oneshot::Sender<Result<(), Error>>>);
