@@ -17,7 +17,8 @@
 //! Modules in reading order: [`line`](mod@line) what the observer prints, [`watch`] the observer as
 //! a process,
 //! [`app`] the watched programs, [`peer`] the other ends, [`ss`] and [`oracle`] the second opinion,
-//! [`netns`], [`cgroup`] and [`caps`] the surroundings.
+//! [`netns`], [`cgroup`] and [`caps`] the surroundings. [`fleet`] is apart from these: what the
+//! programs that `cargo xtask bench pool` compares have in common.
 
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod app;
 pub mod caps;
 pub mod cgroup;
 pub mod clock;
+pub mod fleet;
 pub mod line;
 pub mod netns;
 pub mod oracle;

@@ -7,6 +7,8 @@ mod figure;
 pub(crate) mod hold;
 mod host;
 mod observer;
+mod pool;
+mod report;
 mod rival;
 mod run_stats;
 mod schedstat;
@@ -26,15 +28,15 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Bench {
     Observer(observer::Args),
+    Pool(pool::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result {
     setup::ensure(&[setup::Extra::Bench])?;
-    if !sh::is_root() {
-        return as_root();
-    }
     match &args.bench {
+        Bench::Observer(_) if !sh::is_root() => as_root(),
         Bench::Observer(args) => observer::run(args),
+        Bench::Pool(args) => pool::run(args),
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Extra {
     Demo,
     /// The programs that the tests watch and ask.
     Test,
-    /// The observers that the benchmarks compare with.
+    /// What the benchmarks compare with, and the broker of the fleets.
     Bench,
     /// An emulator, and what its guest is made of.
     Vm,

@@ -47,13 +47,21 @@ impl Running {
 
     /// The next line that it prints.
     pub(super) fn line(&self, patience: Duration) -> Result<String> {
-        self.stdout.0.recv_timeout(patience).map_err(|error| {
-            let what = match error {
-                RecvTimeoutError::Timeout => format!("said nothing for {} s", patience.as_secs()),
-                RecvTimeoutError::Disconnected => "ended instead of answering".to_owned(),
-            };
-            Failure::new(format!("{} {what}", self.name), NEXT)
+        self.line_within(patience)?.ok_or_else(|| {
+            let what = format!("{} said nothing for {} s", self.name, patience.as_secs());
+            Failure::new(what, NEXT)
         })
+    }
+
+    /// The next line, if it prints one in time.
+    pub(super) fn line_within(&self, patience: Duration) -> Result<Option<String>> {
+        match self.stdout.0.recv_timeout(patience) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Failure::new(format!("{} ended instead of answering", self.name), NEXT))
+            }
+        }
     }
 
     /// The lines that it has printed since the last call of this or of [`Self::line`].
@@ -89,10 +97,16 @@ impl Running {
     /// Interrupts it as Ctrl-C does, and waits for its end.
     pub(super) fn interrupt(self) -> Result<Ended> {
         let begin = clock::now();
-        let kill = format!("kill -INT {}", self.pid());
-        // The shell has it built in, and needs a millisecond to start.
-        sh::output(Command::new("sh").args(["-c", &kill]), "look for why it ended by itself")?;
+        self.signal("INT")?;
         self.wait(begin, END_PATIENCE)
+    }
+
+    /// Sends a signal, named as kill(1) does.
+    pub(super) fn signal(&self, name: &str) -> Result {
+        let kill = format!("kill -{name} {}", self.pid());
+        // The shell has it built in, and needs a millisecond to start.
+        sh::output(Command::new("sh").args(["-c", &kill]), "look for why it ended by itself")
+            .map(drop)
     }
 }
 

@@ -5,13 +5,21 @@ use crate::table;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// What we allow ourselves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Bar {
+    /// Less would be a failure.
+    AtLeast(f64),
+    /// More would be a failure.
+    AtMost(f64),
+}
+
 /// A figure, one sample for each run.
 #[derive(Debug)]
 pub(super) struct Figure {
     name: String,
     unit: &'static str,
-    /// The most that we allow ourselves.
-    bar: Option<f64>,
+    bar: Option<Bar>,
     /// In ascending order, and at least one.
     samples: Vec<f64>,
     /// The medians of other programs.
@@ -27,12 +35,23 @@ impl Figure {
         mut samples: Vec<f64>,
     ) -> Result<Self> {
         let name = name.into();
+        let bar = bar.map(Bar::AtMost);
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {
             let what = format!("{name}: no run gave a number");
             return Err(Failure::new(what, "call this with --reps 1 or more; else report a bug"));
         }
         samples.sort_by(f64::total_cmp);
         Ok(Self { name, unit, bar, samples, rivals: BTreeMap::new() })
+    }
+
+    /// The more, the better: a figure whose bar is the least that we allow ourselves.
+    pub(super) fn at_least(
+        name: impl Into<String>,
+        unit: &'static str,
+        bar: f64,
+        samples: Vec<f64>,
+    ) -> Result<Self> {
+        Ok(Self { bar: Some(Bar::AtLeast(bar)), ..Self::new(name, unit, None, samples)? })
     }
 
     /// Adds what another program needs for the same; nothing if no sample was taken of it.
@@ -51,8 +70,13 @@ impl Figure {
         median(&self.samples).expect("invariant: a figure has a sample")
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.bar.is_some_and(|bar| self.value() > bar)
+    /// Whether it is on the wrong side of its bar.
+    pub(super) fn misses(&self) -> bool {
+        match self.bar {
+            None => false,
+            Some(Bar::AtLeast(bar)) => self.value() < bar,
+            Some(Bar::AtMost(bar)) => self.value() > bar,
+        }
     }
 
     fn spread(&self) -> (f64, f64) {
@@ -69,7 +93,8 @@ impl Figure {
             "figure": self.name,
             "value": rounded(self.value()),
             "unit": self.unit,
-            "bar": self.bar,
+            "bar": self.bar.map(Bar::value),
+            "bar_is": self.bar.map(Bar::side),
             "min": rounded(min),
             "max": rounded(max),
             "runs": self.samples.len(),
@@ -81,8 +106,9 @@ impl Figure {
         let (min, max) = self.spread();
         let verdict = match self.bar {
             None => "",
-            Some(_) if self.is_over() => "OVER",
-            Some(_) => "ok",
+            Some(_) if !self.misses() => "ok",
+            Some(Bar::AtLeast(_)) => "UNDER",
+            Some(Bar::AtMost(_)) => "OVER",
         };
         let rivals: Vec<String> =
             self.rivals.iter().map(|(name, value)| format!("{name} {}", short(*value))).collect();
@@ -90,12 +116,28 @@ impl Figure {
             self.name.clone(),
             short(self.value()),
             self.unit.to_owned(),
-            self.bar.map_or_else(String::new, |bar| bar.to_string()),
+            self.bar.map_or_else(String::new, |bar| bar.value().to_string()),
             verdict.to_owned(),
             format!("{}..{}", short(min), short(max)),
             self.samples.len().to_string(),
             rivals.join(", "),
         ]
+    }
+}
+
+impl Bar {
+    fn value(self) -> f64 {
+        match self {
+            Self::AtLeast(value) | Self::AtMost(value) => value,
+        }
+    }
+
+    /// As it is written for machines.
+    fn side(self) -> &'static str {
+        match self {
+            Self::AtLeast(_) => "least",
+            Self::AtMost(_) => "most",
+        }
     }
 }
 
@@ -162,7 +204,7 @@ mod tests {
         let line = figure(Some(1.15), &[1.2, 1.000_04, 1.1]).json().to_string();
         let read: Value = serde_json::from_str(&line).expect("invariant: this is JSON");
         let expected = json!({
-            "figure": "observer.cpu_ratio", "value": 1.1, "unit": "x", "bar": 1.15,
+            "figure": "observer.cpu_ratio", "value": 1.1, "unit": "x", "bar": 1.15, "bar_is": "most",
             "min": 1.0, "max": 1.2, "runs": 3, "rivals": {"tcplife": 1.75},
         });
         assert_eq!(read, expected);
@@ -178,7 +220,19 @@ mod tests {
             "observer.cpu_ratio|1.100|x|1.15|ok|1.000..1.200|3|tcplife 1.750"
         );
         assert!(row(&[1.2]).contains("|OVER|"));
-        assert!(!figure(None, &[9.0]).is_over());
+        assert!(!figure(None, &[9.0]).misses());
+    }
+
+    #[test]
+    fn a_bar_may_be_the_least() {
+        let figure = |samples: &[f64]| {
+            let figure = Figure::at_least("pool.messages_ratio", "x", 0.9, samples.to_vec());
+            figure.expect("invariant: there are samples")
+        };
+        assert!(figure(&[0.8, 0.7, 1.0]).row().join("|").contains("|0.9|UNDER|"));
+        assert!(figure(&[0.9]).row().join("|").contains("|0.9|ok|"));
+        let line = figure(&[2.0]).json();
+        assert_eq!((&line["bar"], &line["bar_is"]), (&json!(0.9), &json!("least")));
     }
 
     #[test]

@@ -8,8 +8,9 @@ mod snapshot;
 mod stop;
 mod watch;
 
-use super::figure::{self, Figure};
+use super::figure::Figure;
 use super::host;
+use super::report::Report;
 use crate::failure::{Failure, Result};
 use crate::paths;
 use clap::ValueEnum;
@@ -76,45 +77,13 @@ pub(super) fn run(args: &Args) -> Result {
     }
     host::warn_if_busy();
 
-    let mut figures = Vec::new();
-    let mut failed = Vec::new();
+    let mut report = Report::new(args.json);
     for measurement in Measurement::value_variants() {
-        if !args.only.is_empty() && !args.only.contains(measurement) {
-            continue;
-        }
-        match measurement.take(&setting) {
-            Ok(taken) => {
-                if args.json {
-                    taken.iter().for_each(|figure| println!("{}", figure.json()));
-                }
-                figures.extend(taken);
-            }
-            // The others are still worth having.
-            Err(failure) => {
-                eprintln!("{failure}");
-                failed.push(measurement.name());
-            }
+        if args.only.is_empty() || args.only.contains(measurement) {
+            report.add(&measurement.name(), measurement.take(&setting));
         }
     }
-    if !args.json && !figures.is_empty() {
-        figure::print(&figures);
-    }
-    verdict(&failed, &figures, args.check)
-}
-
-/// A figure that is missing is always a failure; one over its bar only if asked for.
-fn verdict(failed: &[String], figures: &[Figure], check: bool) -> Result {
-    if !failed.is_empty() {
-        let what = format!("could not be measured: {}", failed.join(", "));
-        return Err(Failure::new(what, "look for `xtask:` above: each says what to do"));
-    }
-    let over: Vec<&str> =
-        figures.iter().filter(|figure| figure.is_over()).map(Figure::name).collect();
-    if check && !over.is_empty() {
-        let what = format!("over the bar: {}", over.join(", "));
-        return Err(Failure::new(what, "run it again on a quiet host, then look for what changed"));
-    }
-    Ok(())
+    report.finish(args.check)
 }
 
 impl Measurement {
@@ -131,27 +100,5 @@ impl Measurement {
             Self::Cpu => cpu::measure(setting),
             Self::Programs => programs::measure(setting),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn figure(value: f64) -> Figure {
-        Figure::new("f", "x", Some(1.0), vec![value]).expect("invariant: there is a sample")
-    }
-
-    #[test]
-    fn a_missing_figure_is_always_a_failure() {
-        let failure = verdict(&["cpu".to_owned()], &[], false).expect_err("invariant: one failed");
-        assert!(failure.to_string().contains("could not be measured: cpu"), "{failure}");
-    }
-
-    #[test]
-    fn a_figure_over_its_bar_is_a_failure_only_when_checked() {
-        assert!(verdict(&[], &[figure(2.0)], false).is_ok());
-        assert!(verdict(&[], &[figure(2.0)], true).is_err());
-        assert!(verdict(&[], &[figure(0.5)], true).is_ok());
     }
 }
