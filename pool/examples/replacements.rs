@@ -35,6 +35,9 @@ struct Args {
     /// MQTT 5 in place of 3.1.1.
     #[arg(long)]
     v5: bool,
+    /// The output is always JSON; taken for the sake of those who ask for it.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What was sent, and how often each of it came.
@@ -129,21 +132,26 @@ async fn run(args: &Args) -> Result<bool, Error> {
 
 /// Replaces one device after the other, ten at a time; says how many were.
 async fn replace(pool: Pool, devices: u32, replacements: u64) -> u64 {
-    let mut done = 0;
+    let (mut done, mut failed) = (0, 0);
     let mut next = 0;
-    while done < replacements {
+    // As many failures are no trial any more: the broker is gone.
+    while done < replacements && failed < replacements {
         let mut batch = JoinSet::new();
         for _ in 0..10.min(devices) {
             let number = next % devices;
             next += 1;
-            let name = if number % 2 == 0 { sender(number / 2) } else { receiver(number / 2) };
+            let name =
+                if number.is_multiple_of(2) { sender(number / 2) } else { receiver(number / 2) };
             let pool = pool.clone();
             batch.spawn(async move { pool.reconnect(&name).await });
         }
         while let Some(outcome) = batch.join_next().await {
             match outcome {
                 Ok(Ok(_)) => done += 1,
-                Ok(Err(error)) => eprintln!("a replacement failed: {error}"),
+                Ok(Err(error)) => {
+                    failed += 1;
+                    eprintln!("a replacement failed: {error}");
+                }
                 Err(error) => eprintln!("{error}"),
             }
         }

@@ -20,7 +20,7 @@ mod outgoing;
 mod properties;
 mod publish;
 mod reason;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(test)]
 pub(crate) mod server;
 mod sink;
 #[cfg(test)]

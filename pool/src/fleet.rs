@@ -367,10 +367,10 @@ impl Fleet {
                 });
             }
         }
-        let had_failed = slot.backoff.failures() > 0;
         if let Some(lived) = lived {
             slot.backoff.session_ended(&self.rules.backoff, lived);
         }
+        let had_failed = slot.backoff.failures() > 0;
         let delay = slot.backoff.next(&self.rules.backoff, random);
         // The first attempt after a session waits for its turn only, unless it was no good either.
         let is_first = lived.is_some() && !had_failed;

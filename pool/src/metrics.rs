@@ -23,6 +23,14 @@ pub struct Metrics {
     pub in_flight: usize,
     /// How many connects may be under way at the moment.
     pub window: usize,
+    /// Dials that may still begin in this window of time; `None` without a reservoir.
+    pub reservoir: Option<usize>,
+    /// Requests for a connect that joined one which waited already.
+    pub requests_merged: u64,
+    /// Requests whose deadline passed before their turn came.
+    pub requests_expired: u64,
+    /// How often the window was halved because the broker or the way to it was congested.
+    pub window_halvings: u64,
     /// Dials begun.
     pub dials: u64,
     /// Sessions that came online.

@@ -269,11 +269,15 @@ impl Pool {
         metrics.in_flight = numbers.in_flight;
         metrics.window = numbers.window;
         metrics.late_events = numbers.late_events;
+        metrics.reservoir = numbers.reservoir;
+        metrics.requests_merged = numbers.counts.merged;
+        metrics.requests_expired = numbers.counts.expired;
+        metrics.window_halvings = numbers.counts.halved;
         metrics.sockets = context.registry.len();
         metrics.messages_dropped = context.inbox.dropped();
         metrics.messages_waiting_bytes = context.inbox.waiting_bytes();
         metrics.descriptor_limit = self.shared.descriptor_limit;
-        metrics.descriptors_promised = self.shared.directory().len() as u64;
+        metrics.descriptors_promised = self.shared.directory().descriptors().promised();
         if let Some(pressure) = context.ports().pressure(clock::now()) {
             metrics.ports_in_use = pressure.in_use;
             metrics.ports_half = pressure.half_range;

@@ -37,25 +37,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// Subscribe each device to NAME/in with this quality of service.
-    #[arg(long, value_name = "QOS")]
-    pub(crate) subscribe: Option<Quality>,
+    #[arg(long, value_name = "QOS", value_parser = quality)]
+    pub(crate) subscribe: Option<QoS>,
     /// Start a storm every so many seconds.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub(crate) storm_every: Option<Duration>,
     /// One JSON object a line, and commands on stdin.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Quality of service as people write it.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Quality {
-    #[value(name = "0")]
-    AtMostOnce,
-    #[value(name = "1")]
-    AtLeastOnce,
-    #[value(name = "2")]
-    ExactlyOnce,
 }
 
 impl Args {
@@ -88,20 +77,19 @@ impl Args {
     }
 }
 
-impl From<Quality> for QoS {
-    fn from(quality: Quality) -> Self {
-        match quality {
-            Quality::AtMostOnce => Self::AtMostOnce,
-            Quality::AtLeastOnce => Self::AtLeastOnce,
-            Quality::ExactlyOnce => Self::ExactlyOnce,
-        }
-    }
-}
-
 fn profile(name: &str) -> Result<Limits, String> {
     Limits::named(name).ok_or_else(|| "one of article, paced, adaptive".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_secs).map_err(|_| "a whole number of seconds".to_owned())
+}
+
+pub(crate) fn quality(text: &str) -> Result<QoS, String> {
+    match text {
+        "0" => Ok(QoS::AtMostOnce),
+        "1" => Ok(QoS::AtLeastOnce),
+        "2" => Ok(QoS::ExactlyOnce),
+        _ => Err("one of 0, 1, 2".to_owned()),
+    }
 }

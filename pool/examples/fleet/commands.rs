@@ -1,7 +1,10 @@
-use pool::QoS;
+use crate::args::quality;
+use pool::{Limits, QoS};
 use std::io::BufRead as _;
 use std::thread;
 use tokio::sync::mpsc;
+
+const COMMANDS: &str = "status, storm [COUNT], publish COUNT SIZE QOS, limits PROFILE, quit";
 
 /// A line on stdin.
 pub(crate) enum Command {
@@ -13,29 +16,21 @@ pub(crate) enum Command {
         size: usize,
         qos: QoS,
     },
+    /// The limits of a profile from now on.
+    Limits(String, Limits),
     Quit,
 }
 
-/// Reads commands on a thread of its own, for a terminal cannot be read asynchronously. At the end
-/// of input the fleet goes on until Ctrl-C, unless it was told to quit.
-pub(crate) fn read() -> mpsc::UnboundedReceiver<Command> {
+/// Reads commands on a thread of its own, for a terminal cannot be read asynchronously. What is no
+/// command comes as an error. The end of the input is the end of the channel.
+pub(crate) fn read() -> mpsc::UnboundedReceiver<Result<Command, String>> {
     let (sender, receiver) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            match parse(&line) {
-                Some(command) => {
-                    if sender.send(command).is_err() {
-                        return;
-                    }
-                }
-                None => crate::report::complain(
-                    &"commands: status, storm [COUNT], publish COUNT SIZE QOS, quit",
-                ),
+            let command = parse(&line).ok_or_else(|| format!("{line:?} is none of {COMMANDS}"));
+            if sender.send(command).is_err() {
+                return;
             }
-        }
-        // Keeps the channel open.
-        loop {
-            thread::park();
         }
     });
     receiver
@@ -53,13 +48,12 @@ fn parse(line: &str) -> Option<Command> {
         Some("publish") => Command::Publish {
             count: words.next()?.parse().ok()?,
             size: words.next()?.parse().ok()?,
-            qos: match words.next()? {
-                "0" => QoS::AtMostOnce,
-                "1" => QoS::AtLeastOnce,
-                "2" => QoS::ExactlyOnce,
-                _ => return None,
-            },
+            qos: quality(words.next()?).ok()?,
         },
+        Some("limits") => {
+            let name = words.next()?;
+            Command::Limits(name.to_owned(), Limits::named(name)?)
+        }
         Some("quit") => Command::Quit,
         Some(_) => return None,
     };

@@ -15,12 +15,12 @@ mod report;
 use args::Args;
 use clap::Parser as _;
 use commands::Command;
-use pool::{Device, Error, Event, Next, Pool, Publish, QoS, ReconnectOptions};
+use pool::{Device, Error, Event, Next, Pool, Publish, QoS, ReconnectOptions, Subscription};
 use report::Report;
 use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -50,9 +50,13 @@ struct Fleet<'a> {
     pool: Pool,
     report: Report,
     received: Arc<AtomicU64>,
+    /// All subscriptions are made.
+    subscribed: Arc<AtomicBool>,
+    tasks: JoinSet<()>,
     /// Since when not all are online, and whether they ever were.
     dark_since: Option<Instant>,
-    lowest: usize,
+    /// Sessions that had ended when all were online last.
+    ended: u64,
     was_online: bool,
 }
 
@@ -71,27 +75,39 @@ async fn run(args: &Args) -> Result<(), Error> {
         pool,
         report,
         received,
+        subscribed: Arc::default(),
+        tasks,
         dark_since: Some(Instant::now()),
-        lowest: 0,
+        ended: 0,
         was_online: false,
     };
     fleet.add_devices()?;
     let outcome = fleet.run().await;
     fleet.pool.shutdown().await;
-    tasks.shutdown().await;
+    fleet.tasks.shutdown().await;
     outcome
 }
 
 impl Fleet<'_> {
-    fn add_devices(&self) -> Result<(), Error> {
+    fn add_devices(&mut self) -> Result<(), Error> {
+        let mut subscriptions = Vec::new();
         for number in 0..self.args.devices {
             let name = self.args.name(number);
-            let mut device = Device::new(&name)?;
+            self.pool.add(Device::new(&name)?)?;
             if let Some(qos) = self.args.subscribe {
-                device = device.subscribe(format!("{name}/in"), qos.into())?;
+                let subscription = Subscription::new(format!("{name}/in"), qos)?;
+                subscriptions.push(self.pool.subscribe(&name, subscription)?);
             }
-            self.pool.add(device)?;
         }
+        let subscribed = Arc::clone(&self.subscribed);
+        self.tasks.spawn(async move {
+            for subscription in subscriptions {
+                if let Err(error) = subscription.await {
+                    report::complain(&error);
+                }
+            }
+            subscribed.store(true, Ordering::Relaxed);
+        });
         Ok(())
     }
 
@@ -120,41 +136,50 @@ impl Fleet<'_> {
                 _ = async { storms.as_mut().expect("invariant: it is some").tick().await },
                     if storms.is_some() => self.storm(self.args.devices / 3)?,
                 command = commands.recv() => match command {
-                    Some(Command::Status) => self.status(),
-                    Some(Command::Storm(count)) => {
-                        self.storm(count.unwrap_or(self.args.devices / 3))?;
-                    }
-                    Some(Command::Publish { count, size, qos }) => {
-                        self.publish(count, size, qos).await?;
-                    }
-                    Some(Command::Quit) | None => return Ok(()),
+                    Some(Ok(Command::Quit)) | None => return Ok(()),
+                    Some(Ok(command)) => self.obey(command).await?,
+                    Some(Err(complaint)) => self.report.refuse(&complaint),
                 },
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
         }
     }
 
+    async fn obey(&self, command: Command) -> Result<(), Error> {
+        match command {
+            Command::Status => self.status(),
+            Command::Storm(count) => self.storm(count.unwrap_or(self.args.devices / 3))?,
+            Command::Publish { count, size, qos } => self.publish(count, size, qos).await?,
+            Command::Limits(name, limits) => {
+                self.pool.set_limits(limits)?;
+                self.report.limits(&name);
+            }
+            Command::Quit => {}
+        }
+        Ok(())
+    }
+
     /// Notices when the fleet is complete, and when it no longer is.
     fn look(&mut self) {
         let status = self.pool.status();
-        let complete = status.online == status.devices && status.devices > 0;
+        let complete = status.online == status.devices
+            && status.devices > 0
+            && self.subscribed.load(Ordering::Relaxed);
         match self.dark_since {
-            None if !complete => {
-                self.dark_since = Some(Instant::now());
-                self.lowest = status.online;
-            }
-            Some(_) if !complete => self.lowest = self.lowest.min(status.online),
-            Some(since) => {
+            None if !complete => self.dark_since = Some(Instant::now()),
+            Some(since) if complete => {
                 let seconds = since.elapsed().as_secs_f64();
+                let ended: u64 = self.pool.metrics().ended.iter().sum();
                 if self.was_online {
-                    self.report.recovered(status.devices - self.lowest, seconds);
+                    self.report.recovered(ended - self.ended, seconds);
                 } else {
                     self.report.online(status.devices, seconds);
                 }
+                self.ended = ended;
                 self.was_online = true;
                 self.dark_since = None;
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 
@@ -174,7 +199,7 @@ impl Fleet<'_> {
     /// Publishes on the first device, as fast as the acknowledgements come.
     async fn publish(&self, count: u64, size: usize, qos: QoS) -> Result<(), Error> {
         let device = self.args.name(0);
-        let publish = Publish::new("bench/out", qos, vec![b'x'; size])?;
+        let publish = Publish::new(format!("{device}/up"), qos, vec![b'x'; size])?;
         let started = Instant::now();
         let mut under_way = VecDeque::new();
         for _ in 0..count {

@@ -33,13 +33,30 @@ impl Report {
         }
     }
 
-    pub(crate) fn recovered(&self, devices: usize, seconds: f64) {
+    pub(crate) fn recovered(&self, devices: u64, seconds: f64) {
         if self.json {
             say(&format!(r#"{{"type":"recovered","devices":{devices},"seconds":{seconds:.4}}}"#));
         } else {
             say(&format!(
-                "the storm is over after {seconds:.2} s; {devices} at most were down at once"
+                "{devices} sessions ended, and all are online again after {seconds:.2} s"
             ));
+        }
+    }
+
+    pub(crate) fn limits(&self, profile: &str) {
+        if self.json {
+            say(&format!(r#"{{"type":"limits","profile":"{profile}"}}"#));
+        } else {
+            say(&format!("the limits are those of {profile} now"));
+        }
+    }
+
+    /// Says why a command is not carried out.
+    pub(crate) fn refuse(&self, complaint: &str) {
+        if self.json {
+            say(&format!(r#"{{"type":"error","message":{complaint:?}}}"#));
+        } else {
+            complain(&complaint);
         }
     }
 
@@ -59,7 +76,7 @@ impl Report {
         say(&format!(
             concat!(
                 r#"{{"type":"status","online":{},"connecting":{},"queued":{},"window":{},"#,
-                r#""connects":{},"disconnects":{},"failed":{},"unreleased":{},"messages":{},"#,
+                r#""connects":{},"disconnects":{},"failures":{},"unreleased":{},"messages":{},"#,
                 r#""rss_bytes":{},"cpu_seconds":{:.2}}}"#
             ),
             status.online,

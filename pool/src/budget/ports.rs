@@ -196,6 +196,7 @@ impl PortBudget {
     }
 
     /// Endings of connections that were not opened: should stay 0.
+    #[cfg(test)]
     pub(crate) fn unmatched(&self) -> u64 {
         self.unmatched
     }
@@ -221,17 +222,6 @@ impl PortBudget {
             }
         };
         if is_reused { REUSE_DELAY } else { TIME_WAIT }
-    }
-}
-
-impl TimeWaitReuse {
-    /// The value of `net.ipv4.tcp_tw_reuse`.
-    pub(crate) fn from_sysctl(value: u32) -> Self {
-        match value {
-            0 => Self::Never,
-            1 => Self::Always,
-            _ => Self::Loopback,
-        }
     }
 }
 
@@ -379,12 +369,6 @@ mod tests {
         check_ending(Always, far, ByUs, delay);
         check_ending(Never, far, ByPeer, Duration::ZERO);
         check_ending(Never, far, Reset, Duration::ZERO);
-    }
-
-    #[test]
-    fn the_sysctl_is_read_as_the_kernel_does() {
-        let read = [0, 1, 2].map(TimeWaitReuse::from_sysctl);
-        assert_eq!(read, [TimeWaitReuse::Never, TimeWaitReuse::Always, TimeWaitReuse::Loopback]);
     }
 
     #[test]

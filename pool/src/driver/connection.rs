@@ -21,7 +21,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Waker, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 /// Read at most so much at once. Chosen: the receive window of a quick sender, and small beside
@@ -119,17 +118,15 @@ impl Connection {
     /// Closes the socket. When it returns, close(2) has.
     pub(crate) fn close(self, context: &Context, cause: &Cause) -> (ClosedSocket, Carried) {
         let socket = self.identity(context);
-        let stream = SockRef::from(self.transport.socket());
         // Whoever answers no more, or breaks the protocol, gets no farewell: a reset leaves
         // neither a FIN_WAIT that nobody acknowledges nor a port in TIME_WAIT.
         let reset = context.reset_on_destroy
             && matches!(cause, Cause::KeepAlive(_) | Cause::TcpTimeout | Cause::Protocol(_));
         if reset {
-            // Without it the close is the usual one.
-            let _not_settable = stream.set_linger(Some(Duration::ZERO));
+            self.transport.set_reset_on_close();
         } else {
             // Ends the connection even where somebody got a copy of the descriptor.
-            let _not_connected = stream.shutdown(Shutdown::Both);
+            let _not_connected = SockRef::from(self.transport.socket()).shutdown(Shutdown::Both);
         }
         let ending = match (reset || *cause == Cause::Reset, self.peer_closed) {
             (true, _) => Ending::Reset,

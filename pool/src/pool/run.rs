@@ -2,6 +2,7 @@
 
 use super::releases::Releases;
 use super::{ReconnectOptions, Shared};
+use crate::admission::Counts;
 use crate::clock;
 use crate::device::{Generation, Priority};
 use crate::driver::descriptors;
@@ -70,6 +71,8 @@ pub(super) struct Numbers {
     pub(super) in_flight: usize,
     pub(super) window: usize,
     pub(super) late_events: u64,
+    pub(super) reservoir: Option<usize>,
+    pub(super) counts: Counts,
 }
 
 /// See the [module](self).
@@ -387,6 +390,8 @@ impl Runner {
             in_flight: admission.in_flight(),
             window: admission.window(),
             late_events: self.fleet.late_events(),
+            reservoir: admission.reservoir(),
+            counts: admission.counts(),
         };
     }
 }

@@ -43,6 +43,7 @@ impl Carried {
     }
 
     /// Nothing is under way, and nothing was added at run time.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.work.is_none()
     }
