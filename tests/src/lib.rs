@@ -19,24 +19,40 @@
 //! [`app`] the watched programs, [`peer`] the other ends, [`ss`] and [`oracle`] the second opinion,
 //! [`netns`], [`cgroup`] and [`caps`] the surroundings. [`fleet`] is apart from these: what the
 //! programs that `cargo xtask bench pool` compares have in common.
+//!
+//! The scenarios `pool_*` run the library `pool` within the test, against a real broker:
+//!
+//! ```text
+//!   scenario ── calls ──▶ pool ── sockets ──▶ Mosquitto ◀── Client (plain MQTT, blocking)
+//!      └───────── ss: which sockets are there ────┘
+//! ```
+//!
+//! [`mosquitto`] the broker, [`mqtt`] the other clients, [`pools`] what pools of scenarios have in
+//! common, [`certificates`] for TLS. Their brokers listen below the range of ports that the kernel
+//! hands out, so that nobody takes a port while its broker is down. They need no root.
 
 #![forbid(unsafe_code)]
 
 pub mod app;
 pub mod caps;
+pub mod certificates;
 pub mod cgroup;
 pub mod clock;
 pub mod fleet;
 pub mod line;
+pub mod mosquitto;
+pub mod mqtt;
 pub mod netns;
 pub mod oracle;
 pub mod peer;
+pub mod pools;
 pub mod ss;
 pub mod wait;
 pub mod watch;
 
 pub use app::App;
 pub use line::{Event, Finding, Line, Socket};
+pub use mosquitto::Mosquitto;
 pub use watch::Watch;
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! `ss -tanpeO`, the kernel's other window: inet_diag and `/proc`.
+//! `ss -taneO`, the kernel's other window: inet_diag and `/proc`.
 
 use crate::netns::Netns;
 use std::process::Command;
@@ -20,16 +20,29 @@ pub struct Row {
 
 /// All TCP sockets of this network namespace.
 pub fn rows() -> Vec<Row> {
-    run(&mut Command::new("ss"))
+    run(Command::new("ss").arg("-p"))
+}
+
+/// The clients' ends of the connections to a port, TIME_WAIT included, without their holders:
+/// quick, for nothing is read from `/proc`.
+pub fn towards(port: u16) -> Vec<Row> {
+    run(Command::new("ss").args(["dport", "=", &format!(":{port}")]))
 }
 
 /// All TCP sockets of another network namespace.
 pub fn rows_in(netns: &Netns) -> Vec<Row> {
-    run(netns.command().arg("ss"))
+    run(netns.command().args(["ss", "-p"]))
+}
+
+impl Row {
+    /// Whether a program can still use it: neither TIME_WAIT nor closed by the program.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state.as_str(), "ESTABLISHED" | "SYN_SENT" | "CLOSE_WAIT")
+    }
 }
 
 fn run(command: &mut Command) -> Vec<Row> {
-    let output = command.args(["-tanpeOH"]).output().expect("ss is installed: `cargo xtask setup`");
+    let output = command.args(["-taneOH"]).output().expect("ss is installed: `cargo xtask setup`");
     assert!(output.status.success(), "ss: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).lines().map(parse).collect()
 }

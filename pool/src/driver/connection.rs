@@ -238,19 +238,20 @@ impl Connection {
                     self.unhandled = true;
                     return Interrupt::Online { session_present };
                 }
-                Step::Message(message, acknowledge) => {
-                    add(&context.counters.messages_received, 1);
-                    match context.inbox.hand(message) {
-                        Handed::Queued | Handed::Dropped => self.session.accept(now, acknowledge),
-                        Handed::Full(message) => {
-                            self.session.set_reading(now, false);
-                            context.counters.sessions_paused.fetch_add(1, Ordering::Relaxed);
-                            let handed = Box::pin(Arc::clone(&context.inbox).wait(message));
-                            self.blocked = Some(Box::new(Blocked { handed, acknowledge }));
-                            return Interrupt::Progress;
-                        }
+                Step::Message(message, acknowledge) => match context.inbox.hand(message) {
+                    Handed::Queued => {
+                        add(&context.counters.messages_received, 1);
+                        self.session.accept(now, acknowledge);
                     }
-                }
+                    Handed::Dropped => self.session.accept(now, acknowledge),
+                    Handed::Full(message) => {
+                        self.session.set_reading(now, false);
+                        context.counters.sessions_paused.fetch_add(1, Ordering::Relaxed);
+                        let handed = Box::pin(Arc::clone(&context.inbox).wait(message));
+                        self.blocked = Some(Box::new(Blocked { handed, acknowledge }));
+                        return Interrupt::Progress;
+                    }
+                },
                 Step::Ended(cause) => return Interrupt::Ended(cause),
             }
         }
@@ -262,6 +263,7 @@ impl Connection {
         let now = clock::now();
         context.counters.sessions_paused.fetch_sub(1, Ordering::Relaxed);
         self.session.set_reading(now, true);
+        add(&context.counters.messages_received, 1);
         self.session.accept(now, blocked.acknowledge);
         self.handle_rest(context)
     }

@@ -72,22 +72,34 @@ impl OpenSocket {
     }
 }
 
-/// Idle so long before the first probe: half of the common NAT timeout of a minute.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// Between two probes.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Unanswered probes until the peer counts as gone, where `TCP_USER_TIMEOUT` is off.
+/// What the times of the keep-alive are parts of where `TCP_USER_TIMEOUT` is off. Two thirds of it,
+/// 30 s, are half of the common NAT timeout of a minute.
+const USUAL_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Unanswered probes until the peer counts as gone.
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// Silence for two thirds of the user timeout, then three probes in the last third: 30 s, and one
+/// every 5 s.
+///
+/// The two belong together. Once there is a user timeout, the kernel does not count probes, but
+/// asks at each whether the peer was silent for that long and the last probe is unanswered
+/// (`tcp_keepalive_timer`, net/ipv4/tcp_timer.c): with 20 s and the first probe after 30 s, one
+/// lost probe ended a connection that was in order. 12,000 idle sessions on one host lose some.
+fn keepalive_times(user_timeout: Duration) -> (Duration, Duration) {
+    let whole = if user_timeout.is_zero() { USUAL_TIMEOUT } else { user_timeout };
+    let seconds = |part: Duration| Duration::from_secs(part.as_secs().max(1));
+    (seconds(whole * 2 / 3), seconds(whole / 9))
+}
 
 fn make(destination: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
     // `new` sets CLOEXEC with the same system call: no fork can come between.
     let domain = Domain::for_address(destination);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_IDLE)
-        .with_interval(KEEPALIVE_INTERVAL)
-        .with_retries(KEEPALIVE_PROBES);
+    let (idle, interval) = keepalive_times(options.user_timeout);
+    let keepalive =
+        TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
     if !options.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
@@ -171,6 +183,19 @@ mod tests {
         assert_eq!(SockRef::from(&stream).cookie().expect("invariant: Linux"), cookie);
     }
 
+    #[test]
+    fn no_single_lost_probe_ends_a_connection() {
+        let usual = keepalive_times(Duration::from_secs(45));
+        assert_eq!(usual, (Duration::from_secs(30), Duration::from_secs(5)));
+        assert_eq!(keepalive_times(Duration::ZERO), usual);
+        for seconds in 9..=3_600 {
+            let whole = Duration::from_secs(seconds);
+            let (idle, interval) = keepalive_times(whole);
+            assert!(idle + interval < whole, "{seconds} s: {idle:?} and {interval:?}");
+            assert!(idle + 6 * interval >= whole, "{seconds} s: {idle:?} and {interval:?}");
+        }
+    }
+
     #[tokio::test]
     async fn all_options_are_set() {
         let (_listener, address) = listen(Ipv4Addr::LOCALHOST.into()).await;
@@ -179,8 +204,9 @@ mod tests {
         let get = "invariant: Linux has it";
         assert!(socket.tcp_nodelay().expect(get));
         assert!(socket.keepalive().expect(get));
-        assert_eq!(socket.tcp_keepalive_time().expect(get), KEEPALIVE_IDLE);
-        assert_eq!(socket.tcp_keepalive_interval().expect(get), KEEPALIVE_INTERVAL);
+        let (idle, interval) = keepalive_times(OPTIONS.user_timeout);
+        assert_eq!(socket.tcp_keepalive_time().expect(get), idle);
+        assert_eq!(socket.tcp_keepalive_interval().expect(get), interval);
         assert_eq!(socket.tcp_keepalive_retries().expect(get), KEEPALIVE_PROBES);
         assert_eq!(socket.tcp_user_timeout().expect(get), Some(OPTIONS.user_timeout));
         assert!(socket.nonblocking().expect(get));

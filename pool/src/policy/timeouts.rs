@@ -16,8 +16,10 @@ pub struct Timeouts {
     /// For the receipt of a destroyed socket, before the next dial goes ahead without it and is
     /// counted. 10 ms to 1 minute. Default 1 s.
     pub receipt: Duration,
-    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`). 1 s to 1 hour; 0 leaves
-    /// the kernel's rule of about 15 minutes. Default 20 s.
+    /// How long the peer's kernel may stay silent when data is sent or a probe asks
+    /// (`TCP_USER_TIMEOUT`). The TCP keep-alive follows it: the first probe after two thirds of it,
+    /// three more in the last third. 9 s to 1 hour; 0 leaves the kernel's rule of about 15 minutes
+    /// for data. Default 45 s.
     pub tcp_user: Duration,
 }
 
@@ -39,8 +41,8 @@ impl Timeouts {
         if !(Duration::from_millis(10)..=minute).contains(&self.receipt) {
             return Err(invalid("timeouts.receipt", self.receipt, "10 ms to 1 minute"));
         }
-        if !self.tcp_user.is_zero() && !(second..=minute * 60).contains(&self.tcp_user) {
-            return Err(invalid("timeouts.tcp_user", self.tcp_user, "0 (off), or 1 s to 1 hour"));
+        if !self.tcp_user.is_zero() && !(second * 9..=minute * 60).contains(&self.tcp_user) {
+            return Err(invalid("timeouts.tcp_user", self.tcp_user, "0 (off), or 9 s to 1 hour"));
         }
         Ok(())
     }
@@ -53,7 +55,7 @@ impl Default for Timeouts {
             packet: Duration::from_secs(30),
             close: Duration::from_millis(250),
             receipt: Duration::from_secs(1),
-            tcp_user: Duration::from_secs(20),
+            tcp_user: Duration::from_secs(45),
         }
     }
 }

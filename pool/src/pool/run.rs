@@ -131,11 +131,7 @@ impl Runner {
                 happening => self.handle(happening),
             }
             self.act();
-            self.publish_numbers();
         }
-        self.shared.directory().closed = true;
-        self.shared.context.inbox.close();
-        self.shared.context.events.close();
         self.tasks.shutdown().await;
     }
 
@@ -149,7 +145,9 @@ impl Runner {
             Some(online) = self.came_online.recv() => Happening::CameOnline(online),
             Some(finished) = self.tasks.join_next() => match finished {
                 Ok(finished) => Happening::Finished(finished),
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // Nobody aborts a task: the runtime is going, and takes the loop along.
+                Err(_cancelled) => Happening::Abandoned,
             },
             () = sleep_until(due.into()) => Happening::Due,
         }
@@ -229,6 +227,8 @@ impl Runner {
     }
 
     fn act(&mut self) {
+        // First, so that whoever hears of a change by an event finds it in the numbers.
+        self.publish_numbers();
         while let Some(action) = self.fleet.poll_action() {
             match action {
                 Action::Dial { key, generation, server } => self.dial(key, generation, server),
@@ -393,5 +393,14 @@ impl Runner {
             reservoir: admission.reservoir(),
             counts: admission.counts(),
         };
+    }
+}
+
+/// However the loop ends, by a shutdown or because the runtime goes: nobody waits for ever.
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.shared.directory().closed = true;
+        self.shared.context.inbox.close();
+        self.shared.context.events.close();
     }
 }

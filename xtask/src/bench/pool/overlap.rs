@@ -4,6 +4,7 @@ use super::fleet::{self, Fleet};
 use super::ledger::Overlap;
 use crate::bench::child::{self, Running, talking};
 use crate::failure::{OrFail as _, Result};
+use std::collections::HashSet;
 use std::fs;
 use std::net::Ipv4Addr;
 
@@ -47,20 +48,21 @@ impl Looker {
     }
 }
 
-/// The sockets on 127.0.0.1 towards this port that somebody holds.
+/// The sockets on 127.0.0.1 towards this port that somebody holds, each once: the kernel hands
+/// the list out in pieces, and where a bucket changes between two, a socket comes in both.
 ///
 /// Columns: number, local, remote, state, queues, timer, retransmits, user, timeout, inode. What
 /// nobody holds any more (TIME_WAIT, orphans) has the inode 0.
 fn count(table: &str, port: u16) -> usize {
     let here = format!("{:08X}", u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets()));
     let (local, remote) = (format!("{here}:"), format!("{here}:{port:04X}"));
-    let is_ours = |line: &&str| {
-        let mut columns = line.split_whitespace().skip(1);
-        columns.next().is_some_and(|it| it.starts_with(&local))
-            && columns.next() == Some(&remote)
-            && columns.nth(6).is_some_and(|inode| inode != "0")
+    let inode_of_ours = |line| {
+        let mut columns = str::split_whitespace(line).skip(1);
+        let is_ours = columns.next().is_some_and(|it| it.starts_with(&local))
+            && columns.next() == Some(&remote);
+        columns.nth(6).filter(|inode| is_ours && *inode != "0")
     };
-    table.lines().filter(is_ours).count()
+    table.lines().filter_map(inode_of_ours).collect::<HashSet<_>>().len()
 }
 
 #[cfg(test)]
@@ -86,7 +88,7 @@ mod tests {
         let hex = |address: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(address));
         let here = hex([127, 0, 0, 1]);
         let row = |local| format!("  0: {local}:8001 {here}:075B 01 0:0 00:0 0 0 0 77 1\n");
-        let table = [row(here.clone()), row(hex([127, 0, 0, 9]))].concat();
+        let table = [row(here.clone()), row(here.clone()), row(hex([127, 0, 0, 9]))].concat();
         assert_eq!(count(&table, 0x075B), 1, "{table}");
     }
 }
