@@ -68,6 +68,7 @@ pub(super) const ITEMS: &[Item] = &[
     command("libbpf-tools", "tcpstates", Role::For(Extra::Bench), "another one"),
     command("bpftool", "bpftool", Role::For(Extra::Bench), "reads how long programs ran"),
     command("util-linux", "setpriv", Role::For(Extra::Bench), "ties observers to their benchmark"),
+    command("mosquitto", "mosquitto", Role::For(Extra::Test), "the broker of the pool's scenarios"),
     command("mosquitto", "mosquitto", Role::For(Extra::Bench), "the broker of the pool's fleets"),
     command("iproute2", "ss", Role::For(Extra::Bench), "counts the connects that are turned away"),
     command("openssl", "openssl", Role::For(Extra::Bench), "makes that broker's certificate"),
