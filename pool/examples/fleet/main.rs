@@ -15,7 +15,9 @@ mod report;
 use args::Args;
 use clap::Parser as _;
 use commands::Command;
-use pool::{Device, Error, Event, Next, Pool, Publish, QoS, ReconnectOptions, Subscription};
+use pool::{
+    Device, Error, Event, Events, Next, Pool, Publish, QoS, ReconnectOptions, Subscription,
+};
 use report::Report;
 use std::collections::VecDeque;
 use std::process::ExitCode;
@@ -113,7 +115,9 @@ impl Fleet<'_> {
 
     async fn run(&mut self) -> Result<(), Error> {
         let mut commands = commands::read();
-        let mut events = self.pool.events();
+        // Only while all are online: then the first event says that this is over. In a storm they
+        // would be many, and nobody needs them.
+        let mut events = None;
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lines = interval(Duration::from_secs(1));
@@ -123,11 +127,18 @@ impl Fleet<'_> {
         }
         loop {
             tokio::select! {
-                // An idle fleet is not looked at: its events say when something changes.
-                _ = looks.tick(), if self.dark_since.is_some() => self.look(),
-                next = events.next() => {
-                    if self.dark_since.is_none() && next.is_some() {
+                _ = looks.tick(), if self.dark_since.is_some() => {
+                    self.look();
+                    if self.dark_since.is_none() {
+                        events = Some(self.pool.events());
+                        // Something may have happened in between.
                         self.look();
+                    }
+                }
+                _ = next_of(&mut events), if self.dark_since.is_none() => {
+                    self.look();
+                    if self.dark_since.is_some() {
+                        events = None;
                     }
                 }
                 _ = lines.tick(), if !self.args.json => {
@@ -214,6 +225,13 @@ impl Fleet<'_> {
         }
         self.report.published(count, started.elapsed().as_secs_f64());
         Ok(())
+    }
+}
+
+async fn next_of(events: &mut Option<Events>) {
+    match events {
+        Some(events) => drop(events.next().await),
+        None => std::future::pending().await,
     }
 }
 
