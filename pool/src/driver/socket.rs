@@ -72,24 +72,32 @@ impl OpenSocket {
     }
 }
 
-/// What the times of the keep-alive are parts of where `TCP_USER_TIMEOUT` is off. Two thirds of it,
-/// 30 s, are half of the common NAT timeout of a minute.
+/// What the times of the keep-alive are parts of where `TCP_USER_TIMEOUT` is off.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Unanswered probes until the peer counts as gone.
+/// Unanswered probes until the peer counts as gone, where `TCP_USER_TIMEOUT` is off.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// Silence for two thirds of the user timeout, then three probes in the last third: 30 s, and one
-/// every 5 s.
+/// Into so many groups the sockets are spread.
+const GROUPS: u32 = 16;
+
+/// How long to be idle before the first probe, and between two of them: 15 to 29 s and 5 s with a
+/// user timeout of 45 s.
 ///
-/// The two belong together. Once there is a user timeout, the kernel does not count probes, but
-/// asks at each whether the peer was silent for that long and the last probe is unanswered
-/// (`tcp_keepalive_timer`, net/ipv4/tcp_timer.c): with 20 s and the first probe after 30 s, one
-/// lost probe ended a connection that was in order. 12,000 idle sessions on one host lose some.
-fn keepalive_times(user_timeout: Duration) -> (Duration, Duration) {
+/// The two timeouts belong together. Once there is a user timeout, the kernel does not count
+/// probes, but asks at each whether the peer was silent for that long and the last probe is
+/// unanswered (`tcp_keepalive_timer`, net/ipv4/tcp_timer.c): with 20 s and the first probe after
+/// 30 s, one lost probe ended a connection that was in order.
+///
+/// And probes are lost when they come together. The kernel's timers are coarse, so 12,000 sockets
+/// that were idle since the same second send theirs within a millisecond, and the queue of
+/// received packets takes 1,000 (net.core.netdev_max_backlog): 4,000 of them lost every probe up
+/// to the timeout. So each socket has its own idle time, by its cookie.
+fn keepalive_times(user_timeout: Duration, cookie: u64) -> (Duration, Duration) {
     let whole = if user_timeout.is_zero() { USUAL_TIMEOUT } else { user_timeout };
     let seconds = |part: Duration| Duration::from_secs(part.as_secs().max(1));
-    (seconds(whole * 2 / 3), seconds(whole / 9))
+    let group = u32::try_from(cookie % u64::from(GROUPS)).expect("invariant: below 16");
+    (seconds(whole / 3 + whole / 3 * group / GROUPS), seconds(whole / 9))
 }
 
 fn make(destination: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
@@ -97,7 +105,7 @@ fn make(destination: SocketAddr, options: &SocketOptions) -> io::Result<Socket> 
     let domain = Domain::for_address(destination);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    let (idle, interval) = keepalive_times(options.user_timeout);
+    let (idle, interval) = keepalive_times(options.user_timeout, socket.cookie()?);
     let keepalive =
         TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
@@ -185,15 +193,19 @@ mod tests {
 
     #[test]
     fn no_single_lost_probe_ends_a_connection() {
-        let usual = keepalive_times(Duration::from_secs(45));
-        assert_eq!(usual, (Duration::from_secs(30), Duration::from_secs(5)));
-        assert_eq!(keepalive_times(Duration::ZERO), usual);
-        for seconds in 9..=3_600 {
+        for (seconds, cookie) in (9..=3_600).flat_map(|seconds| [(seconds, 0), (seconds, 15)]) {
             let whole = Duration::from_secs(seconds);
-            let (idle, interval) = keepalive_times(whole);
-            assert!(idle + interval < whole, "{seconds} s: {idle:?} and {interval:?}");
-            assert!(idle + 6 * interval >= whole, "{seconds} s: {idle:?} and {interval:?}");
+            let (idle, interval) = keepalive_times(whole, cookie);
+            assert!(idle + 2 * interval < whole, "{seconds} s: {idle:?} and {interval:?}");
         }
+        assert_eq!(keepalive_times(Duration::ZERO, 0), keepalive_times(USUAL_TIMEOUT, 0));
+    }
+
+    #[test]
+    fn a_fleet_does_not_probe_all_at_once() {
+        let idle = |cookie| keepalive_times(USUAL_TIMEOUT, cookie).0.as_secs();
+        let times: std::collections::BTreeSet<u64> = (0..16).map(idle).collect();
+        assert_eq!((times.first(), times.last(), times.len()), (Some(&15), Some(&29), 15));
     }
 
     #[tokio::test]
@@ -204,7 +216,8 @@ mod tests {
         let get = "invariant: Linux has it";
         assert!(socket.tcp_nodelay().expect(get));
         assert!(socket.keepalive().expect(get));
-        let (idle, interval) = keepalive_times(OPTIONS.user_timeout);
+        let cookie = socket.cookie().expect(get);
+        let (idle, interval) = keepalive_times(OPTIONS.user_timeout, cookie);
         assert_eq!(socket.tcp_keepalive_time().expect(get), idle);
         assert_eq!(socket.tcp_keepalive_interval().expect(get), interval);
         assert_eq!(socket.tcp_keepalive_retries().expect(get), KEEPALIVE_PROBES);

@@ -17,8 +17,8 @@ pub struct Timeouts {
     /// counted. 10 ms to 1 minute. Default 1 s.
     pub receipt: Duration,
     /// How long the peer's kernel may stay silent when data is sent or a probe asks
-    /// (`TCP_USER_TIMEOUT`). The TCP keep-alive follows it: the first probe after two thirds of it,
-    /// three more in the last third. 9 s to 1 hour; 0 leaves the kernel's rule of about 15 minutes
+    /// (`TCP_USER_TIMEOUT`). The TCP keep-alive follows it: the first probe after one to two
+    /// thirds of it, then one in each ninth of it. 9 s to 1 hour; 0 leaves the kernel's rule of about 15 minutes
     /// for data. Default 45 s.
     pub tcp_user: Duration,
 }
