@@ -408,7 +408,8 @@ impl Shared {
     }
 }
 
-fn context(
+/// What the drivers of a pool share, as the builder wants it.
+pub(crate) fn context(
     builder: Builder,
     online: mpsc::UnboundedSender<crate::driver::task::Online>,
 ) -> Result<Context, Error> {

@@ -200,3 +200,41 @@ async fn stopped(ticket: Ticket<'_>) -> Cause {
 fn too_late(context: &Context, phase: Phase) -> Cause {
     Cause::ConnectTimeout { after: context.timeouts.connect, phase }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve::Resolver;
+    use super::*;
+    use crate::broker::Broker;
+    use crate::device::Device;
+    use crate::fleet::SlotKey;
+    use crate::pool::{Pool, context};
+    use crate::receipt::Receipt;
+    use crate::testing::TestBroker;
+    use std::net::Ipv4Addr;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn the_addresses_of_a_name_are_tried_in_turn_and_leave_nothing_behind() {
+        let broker = TestBroker::start().await.expect("invariant: loopback has free ports");
+        let port = broker.address().port();
+        let address = Broker::parse(&format!("mqtt://name:{port}")).expect("invariant: valid");
+        let (online, _kept) = mpsc::unbounded_channel();
+        let mut context = context(Pool::builder(address), online).expect("invariant: valid");
+        // Nobody listens at the first two.
+        let addresses = [2, 3, 1].map(|last| SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)));
+        context.resolver = Resolver::with_lookup(move |_| Ok(addresses.to_vec()));
+        let device = Device::new("d").expect("invariant: one letter");
+        let line = Line::new(SlotKey(0), device, clock::now());
+        let generation = Generation::default().next();
+        let dialled = dial(&context, generation, &line, None, Carried::default()).await;
+        let connection =
+            dialled.map_err(|end| end.cause).expect("the third one answers").connection;
+        let claims = context.registry.snapshot();
+        assert_eq!(claims.len(), 1, "{claims:?}");
+        assert_eq!((claims[0].cookie, claims[0].remote), (connection.cookie(), broker.address()));
+        let mut metrics = crate::Metrics::default();
+        context.counters.read(&mut metrics);
+        assert_eq!(metrics.receipts[Receipt::Destroyed as usize], 2);
+    }
+}

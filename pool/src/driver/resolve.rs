@@ -53,7 +53,8 @@ impl Resolver {
         }
     }
 
-    fn with_lookup(
+    /// With another one.
+    pub(super) fn with_lookup(
         lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         Self { lookup: Arc::new(lookup), names: Mutex::default() }

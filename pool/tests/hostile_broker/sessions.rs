@@ -146,3 +146,14 @@ async fn a_storm_of_replacements_never_makes_two_sockets_of_one_device() {
     pool.shutdown().await;
     assert_eq!(pool.registry().len(), 0);
 }
+
+#[tokio::test]
+async fn a_name_without_an_address_is_named() {
+    let address = pool::Broker::parse("mqtt://nowhere.invalid").expect("invariant: valid");
+    let pool = pool::Pool::builder(address).build().expect("invariant: valid values");
+    add(&pool, &["d"]);
+    let error = pool.reconnect("d").await.expect_err("it has no address (RFC 6761)");
+    let text = error.to_string();
+    assert!(text.starts_with("cannot resolve nowhere.invalid: "), "{text}");
+    pool.shutdown().await;
+}
