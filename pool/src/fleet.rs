@@ -177,6 +177,8 @@ impl Fleet {
 
     /// Tells it what happened.
     pub(crate) fn handle(&mut self, now: Instant, input: Input) {
+        // What was due comes first: a stream of inputs must not put it off.
+        self.handle_timeout(now);
         match input {
             Input::Add { key, priority } => self.add(now, key, priority),
             Input::Remove { key, cause } => self.remove(now, key, cause),

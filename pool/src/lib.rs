@@ -80,6 +80,8 @@ mod receipt;
 pub mod registry;
 mod request;
 mod session;
+#[cfg(test)]
+mod simulation;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

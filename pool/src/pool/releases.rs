@@ -8,8 +8,14 @@ use std::time::{Duration, Instant};
 /// further time.
 const FIRST_RETRY: Duration = Duration::from_millis(1);
 
-/// How often to ask for a socket that got no receipt in time.
+/// The longest interval between two questions within the first seconds.
+const QUICK_RETRY: Duration = Duration::from_millis(50);
+
+/// And after them: somebody holds the socket, and may do so for hours.
 const SLOW_RETRY: Duration = Duration::from_secs(1);
+
+/// So long the questions are quick.
+const QUICK_FOR: Duration = Duration::from_secs(2);
 
 /// Sockets without a receipt that are still asked for. Chosen: far more than a sick host has, and
 /// small. Beyond it the oldest is given up.
@@ -30,6 +36,7 @@ pub(super) struct Release {
     pub(super) key: SlotKey,
     pub(super) generation: Generation,
     pub(super) socket: ClosedSocket,
+    since: Instant,
     retry: Duration,
     due: Instant,
 }
@@ -44,7 +51,7 @@ impl Releases {
     ) {
         let due = now + FIRST_RETRY;
         self.due.insert((due, socket.cookie));
-        let release = Release { key, generation, socket, retry: FIRST_RETRY, due };
+        let release = Release { key, generation, socket, since: now, retry: FIRST_RETRY, due };
         self.waiting.insert(socket.cookie, release);
     }
 
@@ -56,7 +63,9 @@ impl Releases {
         }
         self.due.pop_first();
         let release = self.waiting.get_mut(&cookie)?;
-        release.retry = (release.retry * 2).min(SLOW_RETRY);
+        let age = now.saturating_duration_since(release.since);
+        let longest = if age < QUICK_FOR { QUICK_RETRY } else { SLOW_RETRY };
+        release.retry = (release.retry * 2).min(longest);
         release.due = now + release.retry;
         self.due.insert((release.due, cookie));
         Some(*release)
@@ -100,16 +109,19 @@ mod tests {
     }
 
     #[test]
-    fn questions_come_at_growing_intervals_up_to_a_second() {
+    fn questions_come_at_growing_intervals() {
         let (mut releases, start) = (Releases::default(), clock::now());
         releases.insert(start, SlotKey(0), Generation::default(), socket(1));
         let mut asked = Vec::new();
-        while let Some(due) = releases.poll_timeout().filter(|due| *due < start + 4 * SLOW_RETRY) {
+        while let Some(due) = releases.poll_timeout().filter(|due| *due < start + 8 * SLOW_RETRY) {
             assert_eq!(releases.next_due(due).map(|release| release.socket.cookie), Some(1));
             assert!(releases.next_due(due).is_none());
             asked.push(due.duration_since(start).as_millis());
         }
-        assert_eq!(asked, [1, 3, 7, 15, 31, 63, 127, 255, 511, 1_023, 2_023, 3_023]);
+        assert_eq!(asked[..8], [1, 3, 7, 15, 31, 63, 113, 163]);
+        let last: Vec<u128> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(last[last.len() - 3..], [1_000; 3]);
+        assert!(asked.len() < 60, "{}", asked.len());
     }
 
     #[test]
