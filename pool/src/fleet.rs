@@ -303,6 +303,8 @@ impl Fleet {
         self.admission.finished(key, now, Outcome::Accepted { latency });
         let slot = self.slot(key);
         slot.permit = false;
+        // The spacing counts from here too: the CONNECT left some time after the dial.
+        slot.last_connect = Some(now);
         slot.online_at = Some(now);
         slot.redirects = 0;
         self.enter(now, key, State::Online);
@@ -326,6 +328,7 @@ impl Fleet {
         let lived = slot.online_at.take().map(|since| now.saturating_duration_since(since));
         if was_connecting {
             slot.permit = false;
+            slot.last_connect = Some(now);
             let congested = cause.is_congestion();
             let outcome = if congested { Outcome::Congested } else { Outcome::Failed };
             self.admission.finished(key, now, outcome);

@@ -10,6 +10,7 @@ use crate::clock;
 use crate::device::Generation;
 use crate::error::{Cause, Phase};
 use crate::line::Line;
+use crate::metrics::add;
 use crate::receipt::ClosedSocket;
 use crate::registry::{Claim, Stage};
 use crate::session::{Carried, Session};
@@ -18,7 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::time::{Instant as TokioInstant, timeout_at};
+use tokio::time::{Instant as TokioInstant, sleep, timeout_at};
 
 /// A session that is online.
 pub(crate) struct Dialled {
@@ -130,8 +131,9 @@ async fn reach(
     let addresses = context.resolver.resolve(endpoint.host(), endpoint.port()).await?;
     let mut last = None;
     for address in addresses.iter().copied() {
-        if let Some(before) = made.take() {
-            retire(context, before);
+        if let Some(before) = *made {
+            retire(context, before).await;
+            *made = None;
         }
         match try_address(context, ticket, endpoint, address, phase, made).await {
             Ok(transport) => return Ok(transport),
@@ -172,10 +174,24 @@ async fn try_address(
     upgrade(stream, endpoint, phase).await
 }
 
-/// A try failed and its socket is closed; the next one makes its own.
-fn retire(context: &Context, before: Made) {
+/// A try failed and its socket is closed; the next one makes its own when the kernel has let go of
+/// this one.
+async fn retire(context: &Context, before: Made) {
+    let deadline = clock::now() + context.timeouts.receipt;
+    let mut pause = Duration::from_millis(1);
+    let receipt = loop {
+        let receipt = context.receipts.check(&before.socket);
+        if receipt.is_some() || clock::now() >= deadline {
+            break receipt;
+        }
+        sleep(pause).await;
+        pause *= 2;
+    };
+    // Without another await from here on: who drops this future still finds the socket in `made`.
     context.port_closed(before.source, before.socket.remote, Ending::Reset);
-    let receipt = context.receipts.check(&before.socket);
+    if receipt.is_none() {
+        add(&context.counters.unreleased, 1);
+    }
     if let Some(receipt) = receipt {
         context.counters.receipt(receipt);
     }

@@ -16,7 +16,9 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// The least time between two dials. 0 turns it off. At most 60 s.
+    /// The least time between two turns. 0 turns it off. At most 60 s. A device without a session
+    /// dials at its turn; one that is replaced ends its session then, and dials when its socket is
+    /// gone.
     pub min_interval: Duration,
     /// How many connects may be under way at once, from the dial to CONNACK or failure.
     /// 1 to 65,535. Keep it under the listen backlog of the broker: Mosquitto's is 100.
@@ -26,7 +28,8 @@ pub struct Limits {
     /// Lets the number in flight follow what the broker can take, between 1 and `max_in_flight`;
     /// `None` holds it at `max_in_flight`.
     pub adaptive: Option<Adaptive>,
-    /// The least time between two CONNECTs of one client id. 0 turns it off. At most 1 hour.
+    /// The least time between two CONNECTs of one client id, as long as its device is in the pool.
+    /// 0 turns it off. At most 1 hour.
     /// The default is 1 s: AWS IoT Core allows no more, and it ends any fight within the pool.
     pub connect_spacing: Duration,
 }

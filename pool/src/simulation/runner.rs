@@ -128,7 +128,7 @@ impl World {
     pub(super) fn tell(&mut self, input: Input) {
         self.trace.note(self.wire.now, Note::Told(input.clone()));
         if let Input::SetLimits(limits) = &input {
-            self.watch.set_limits(limits.clone());
+            self.watch.set_limits(self.wire.now, limits.clone());
         }
         self.fleet.handle(self.wire.now, input);
         self.act();

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// How late a dial may begin without moving the ones after it: what `admission` allows itself.
 const FORGIVEN: Duration = Duration::from_millis(5);
 
+/// Windows of the reservoir end with a heartbeat of the limiter, as in Bottleneck.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+
 /// What is known of the slots without asking the fleet.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -23,6 +26,10 @@ pub(super) struct Watch {
     slots: Vec<Slot>,
     census: Census,
     last_grant: Option<Instant>,
+    /// When the present window of the reservoir began, and how many were granted since.
+    window: (Instant, usize),
+    /// The most that ever could be in flight.
+    most_places: usize,
     /// By device: sockets that the kernel has, in the order in which they were made.
     sockets: Vec<Vec<Known>>,
     /// When the last slot came online.
@@ -85,7 +92,7 @@ struct Known {
 }
 
 impl Watch {
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(start: Instant, plan: &Plan) -> Self {
         let devices = plan.devices + plan.newcomers;
         Self {
             limits: plan.limits.clone(),
@@ -94,6 +101,8 @@ impl Watch {
             slots: Vec::new(),
             census: Census::default(),
             last_grant: None,
+            window: (start, 0),
+            most_places: plan.limits.max_in_flight,
             sockets: vec![Vec::new(); devices],
             last_online: None,
             tally: Tally::default(),
@@ -115,11 +124,15 @@ impl Watch {
         self.census[State::Waiting as usize] += 1;
     }
 
-    pub(super) fn set_limits(&mut self, limits: Limits) {
+    pub(super) fn set_limits(&mut self, now: Instant, limits: Limits) {
+        if limits.reservoir != self.limits.reservoir {
+            self.window = (now, 0);
+        }
         // A longer spacing holds for whoever is queued from now on.
         if limits.connect_spacing > self.limits.connect_spacing {
             self.slots.iter_mut().for_each(|slot| slot.last_dial = None);
         }
+        self.most_places = self.most_places.max(limits.max_in_flight);
         self.limits = limits;
         // What the old interval allowed was judged; the new one counts from the last dial.
         self.last_grant = None;
@@ -292,24 +305,39 @@ impl Watch {
                     wire.complain(Some(device), "unreleased before its time");
                 }
             }
-            Notice::Granted { .. } => {
-                let (in_flight, most) = (fleet.admission().in_flight(), self.limits.max_in_flight);
-                if in_flight > most {
-                    wire.complain(Some(device), format!("{in_flight} in flight, {most} may be"));
-                }
-                let interval = self.limits.min_interval;
-                let least = interval - FORGIVEN.min(interval / 2);
-                let last = self.last_grant.replace(wire.now);
-                if last.is_some_and(|last| wire.now.saturating_duration_since(last) < least) {
-                    wire.complain(Some(device), format!("two grants within {interval:?}"));
-                }
-            }
+            Notice::Granted { .. } => self.granted(wire, fleet, device),
             Notice::Quarantined { .. } => self.tally.quarantines += 1,
             Notice::DeadlinePassed => self.tally.deadlines += 1,
             Notice::Ended { cause, .. } => {
                 *self.tally.ends.entry(cause.code()).or_default() += 1;
             }
             Notice::Online { .. } | Notice::Redirected { .. } | Notice::RedirectRefused { .. } => {}
+        }
+    }
+
+    fn granted(&mut self, wire: &mut Wire, fleet: &Fleet, device: usize) {
+        let (in_flight, most) = (fleet.admission().in_flight(), self.limits.max_in_flight);
+        if in_flight > most {
+            wire.complain(Some(device), format!("{in_flight} in flight, {most} may be"));
+        }
+        let interval = self.limits.min_interval;
+        let least = interval - FORGIVEN.min(interval / 2);
+        let last = self.last_grant.replace(wire.now);
+        if last.is_some_and(|last| wire.now.saturating_duration_since(last) < least) {
+            wire.complain(Some(device), format!("two grants within {interval:?}"));
+        }
+        let Some(reservoir) = self.limits.reservoir else { return };
+        let beats = reservoir.refresh_interval.as_nanos().div_ceil(HEARTBEAT.as_nanos());
+        let period = HEARTBEAT * u32::try_from(beats).unwrap_or(u32::MAX);
+        while wire.now >= self.window.0 + period {
+            self.window = (self.window.0 + period, 0);
+        }
+        self.window.1 += 1;
+        // Those that had taken theirs from the stock before the window began, or before the limits
+        // changed, may still begin in it.
+        let most = reservoir.amount.max(reservoir.refresh_amount) as usize + self.most_places;
+        if self.window.1 > most {
+            wire.complain(Some(device), format!("more than {most} grants in {period:?}"));
         }
     }
 

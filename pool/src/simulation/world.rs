@@ -37,8 +37,6 @@ pub(super) struct World {
     pub(super) watch: Watch,
     pub(super) trace: Trace,
     pub(super) fleet: Fleet,
-    /// When the fleet's timer is due, and when it will fire.
-    wake: Option<(Instant, Instant)>,
     pub(super) registry: Registry,
     pub(super) settings: Arc<Settings>,
     pub(super) remote: SocketAddr,
@@ -104,8 +102,7 @@ impl World {
             wire: Wire::new(start, &plan),
             broker,
             ledger: Ledger::new(devices),
-            watch: Watch::new(&plan),
-            wake: None,
+            watch: Watch::new(start, &plan),
             trace: Trace::default(),
             fleet: Fleet::new(rules, plan.limits.clone(), descriptors, plan.seed, start),
             registry: Registry::default(),
@@ -159,7 +156,8 @@ impl World {
     pub(super) fn run_until(&mut self, end: Instant) {
         let mut at_once = 0;
         while self.wire.complaint.is_none() {
-            let due = self.wake_time();
+            let lag = self.plan.lag;
+            let due = self.fleet.poll_timeout().map(|due| (due + lag).max(self.wire.now));
             let Some(next) = due.into_iter().chain(self.wire.agenda.next()).min() else { break };
             if next > end {
                 break;
@@ -180,17 +178,6 @@ impl World {
         if self.wire.complaint.is_none() {
             self.wire.now = end;
         }
-    }
-
-    /// When the fleet's timer fires: some time after it is due, and not later because something
-    /// else happens in between.
-    fn wake_time(&mut self) -> Option<Instant> {
-        let due = self.fleet.poll_timeout();
-        let is_set = self.wake.is_some_and(|(before, _)| Some(before) == due);
-        if !is_set {
-            self.wake = due.map(|due| (due, due.max(self.wire.now) + self.plan.lag));
-        }
-        self.wake.map(|(_, wake)| wake)
     }
 
     /// The storm is over: everybody comes back, and everything is answered and delivered.
