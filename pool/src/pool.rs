@@ -76,8 +76,8 @@ impl Pool {
     /// # Errors
     ///
     /// [`CallerError::DuplicateDevice`], [`CallerError::DuplicateClientId`],
-    /// [`CallerError::Closed`]; [`OperatorError::DescriptorBudget`] when one more socket would
-    /// leave too few descriptors. The other devices are untouched.
+    /// [`CallerError::Closed`]; [`DescriptorBudget`](crate::OperatorError::DescriptorBudget)
+    /// when one more socket would leave too few descriptors. The other devices are untouched.
     pub fn add(&self, device: Device) -> Result<(), Error> {
         let priority = device.priority;
         let mut directory = self.shared.directory();
