@@ -45,6 +45,15 @@ struct Made {
     source: Option<IpAddr>,
 }
 
+impl Made {
+    /// The socket is closed. Unless it was connected, nothing of it is left.
+    fn give_port_back(self, context: &Context) {
+        let was_connected = self.socket.local.is_some();
+        let ending = if was_connected { Ending::ByUs } else { Ending::Reset };
+        context.port_closed(self.source, self.socket.remote, ending);
+    }
+}
+
 /// Makes a socket, claims it, connects it, and speaks MQTT until CONNACK.
 ///
 /// # Cancel safety
@@ -70,11 +79,9 @@ pub(crate) async fn dial(
     let transport = match reached.unwrap_or_else(|_elapsed| Err(too_late(context, phase))) {
         Ok(transport) => transport,
         Err(cause) => {
-            // The socket went with the future. Unless it was connected, nothing of it is left.
+            // The socket went with the future.
             if let Some(made) = made {
-                let was_connected = made.socket.local.is_some();
-                let ending = if was_connected { Ending::ByUs } else { Ending::Reset };
-                context.port_closed(made.source, made.socket.remote, ending);
+                made.give_port_back(context);
             }
             let closed = made.map(|made| made.socket);
             return Err(Box::new(End { cause, closed, carried }));
@@ -188,12 +195,10 @@ async fn retire(context: &Context, before: Made) {
         pause *= 2;
     };
     // Without another await from here on: who drops this future still finds the socket in `made`.
-    context.port_closed(before.source, before.socket.remote, Ending::Reset);
-    if receipt.is_none() {
-        add(&context.counters.unreleased, 1);
-    }
-    if let Some(receipt) = receipt {
-        context.counters.receipt(receipt);
+    before.give_port_back(context);
+    match receipt {
+        Some(receipt) => context.counters.receipt(receipt),
+        None => add(&context.counters.unreleased, 1),
     }
     context.registry.retract(before.socket.cookie, receipt.is_some());
 }
