@@ -255,17 +255,14 @@ impl Fleet {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         slot.removing = true;
         self.admission.cancel(key);
-        if std::mem::take(&mut slot.permit) && slot.state() != State::Connecting {
+        if std::mem::take(&mut slot.permit) {
             self.admission.finished(key, now, Outcome::Failed);
         }
         let generation = slot.generation;
         match slot.state() {
             State::Waiting | State::Quarantined => self.gone(key),
             State::Connecting | State::Online => {
-                if slot.state() == State::Connecting {
-                    self.admission.finished(key, now, Outcome::Failed);
-                }
-                self.enter(now, key, State::Stopping);
+                self.enter(key, State::Stopping);
                 self.actions.push_back(Action::Stop { key, generation, cause });
             }
             // The end of its session and the receipt are awaited already.
@@ -288,7 +285,7 @@ impl Fleet {
             State::Waiting | State::Quarantined | State::Online => {
                 self.enqueue(now, key, now, priority, deadline);
                 if self.is_in(key, State::Quarantined) {
-                    self.enter(now, key, State::Waiting);
+                    self.enter(key, State::Waiting);
                 }
             }
             // A new session is on its way already; this only takes its delay away.
@@ -307,7 +304,7 @@ impl Fleet {
         slot.last_connect = Some(now);
         slot.online_at = Some(now);
         slot.redirects = 0;
-        self.enter(now, key, State::Online);
+        self.enter(key, State::Online);
         self.notice(key, generation, Notice::Online { latency });
     }
 
@@ -335,7 +332,7 @@ impl Fleet {
         }
         self.plan(now, key, &cause, lived);
         self.notice(key, generation, Notice::Ended { cause, lived });
-        self.enter(now, key, State::Releasing);
+        self.enter(key, State::Releasing);
         if had_socket {
             self.releasing.push_back((now + self.rules.receipt_timeout, key, generation));
             self.actions.push_back(Action::AwaitReceipt { key, generation });
@@ -407,13 +404,13 @@ impl Fleet {
             }
             // A request that waited for its turn would end the quarantine before it began.
             self.admission.cancel(key);
-            self.enter(now, key, State::Quarantined);
+            self.enter(key, State::Quarantined);
             self.notice(key, generation, Notice::Quarantined { period });
             self.enqueue(now, key, due, None, None);
         } else if slot.permit {
             self.dial(now, key);
         } else {
-            self.enter(now, key, State::Waiting);
+            self.enter(key, State::Waiting);
             self.enqueue(now, key, due, None, None);
         }
     }
@@ -458,7 +455,7 @@ impl Fleet {
             match self.slot(key).state() {
                 State::Waiting | State::Quarantined => self.dial(now, key),
                 State::Online => {
-                    self.enter(now, key, State::Stopping);
+                    self.enter(key, State::Stopping);
                     let cause = Cause::Replaced;
                     self.actions.push_back(Action::Stop { key, generation, cause });
                 }
@@ -482,14 +479,14 @@ impl Fleet {
             self.plan(now, key, &cause, None);
             self.notice(key, generation, Notice::Ended { cause, lived: None });
             let due = self.slot(key).due;
-            self.enter(now, key, State::Waiting);
+            self.enter(key, State::Waiting);
             return self.enqueue(now, key, due, None, None);
         }
         let slot = self.slot(key);
         slot.generation = slot.generation.next();
         slot.last_connect = Some(now);
         let (generation, server) = (slot.generation, slot.server.clone());
-        self.enter(now, key, State::Connecting);
+        self.enter(key, State::Connecting);
         self.actions.push_back(Action::Dial { key, generation, server });
     }
 
@@ -500,11 +497,11 @@ impl Fleet {
     }
 
     /// The one place where a slot changes its state.
-    fn enter(&mut self, now: Instant, key: SlotKey, state: State) {
+    fn enter(&mut self, key: SlotKey, state: State) {
         let slot = self.slots.get_mut(&key).expect("invariant: the caller looked it up");
         self.census[slot.state() as usize] -= 1;
         self.census[state as usize] += 1;
-        slot.enter(state, now);
+        slot.enter(state);
         let generation = slot.generation;
         self.actions.push_back(Action::Entered { key, generation, state });
     }

@@ -109,7 +109,7 @@ impl Slot {
     }
 
     /// Panics on a transition that is not in the table: it would be a second socket.
-    pub(super) fn enter(&mut self, state: State, _now: Instant) {
+    pub(super) fn enter(&mut self, state: State) {
         assert!(allowed(self.state, state), "invariant: no way from {:?} to {state:?}", self.state);
         self.state = state;
     }

@@ -56,8 +56,6 @@ pub(super) enum Control {
 /// Everything that can happen to the loop.
 enum Happening {
     Asked(Control),
-    /// All handles are gone.
-    Abandoned,
     CameOnline(Online),
     Finished(Finished),
     Due,
@@ -126,30 +124,29 @@ impl Runner {
     /// Runs until the pool is shut down or all handles are gone; then all sockets are closed.
     pub(super) async fn run(mut self) {
         while !(self.shutting_down && self.fleet.is_empty()) {
-            match self.next().await {
-                Happening::Abandoned => break,
-                happening => self.handle(happening),
-            }
+            let Some(happening) = self.next().await else { break };
+            self.handle(happening);
             self.act();
         }
         self.tasks.shutdown().await;
     }
 
-    async fn next(&mut self) -> Happening {
+    /// What happens next; `None` when all handles are gone, or the runtime is.
+    async fn next(&mut self) -> Option<Happening> {
         let due = [self.fleet.poll_timeout(), self.releases.poll_timeout(), Some(self.sample_due)];
         let due = due.into_iter().flatten().min().expect("invariant: there is a next sample");
         tokio::select! {
             control = self.controls.recv() => {
-                control.map_or(Happening::Abandoned, Happening::Asked)
+                control.map(Happening::Asked)
             }
-            Some(online) = self.came_online.recv() => Happening::CameOnline(online),
+            Some(online) = self.came_online.recv() => Some(Happening::CameOnline(online)),
             Some(finished) = self.tasks.join_next() => match finished {
-                Ok(finished) => Happening::Finished(finished),
+                Ok(finished) => Some(Happening::Finished(finished)),
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
                 // Nobody aborts a task: the runtime is going, and takes the loop along.
-                Err(_cancelled) => Happening::Abandoned,
+                Err(_cancelled) => None,
             },
-            () = sleep_until(due.into()) => Happening::Due,
+            () = sleep_until(due.into()) => Some(Happening::Due),
         }
     }
 
@@ -158,11 +155,10 @@ impl Runner {
         self.look_at_ports(now);
         match happening {
             Happening::Asked(control) => self.asked(now, control),
-            Happening::Abandoned => {}
             Happening::CameOnline(online) => {
                 self.session_present = online.session_present;
                 let Online { key, generation, latency, .. } = online;
-                self.tell(now, Input::Online { key, generation, latency });
+                self.fleet.handle(now, Input::Online { key, generation, latency });
             }
             Happening::Finished(finished) => self.finished(now, finished),
             Happening::Due => {
@@ -178,12 +174,12 @@ impl Runner {
             Control::Add { line, priority } => {
                 let key = line.key;
                 self.lines.insert(key, line);
-                self.tell(now, Input::Add { key, priority });
+                self.fleet.handle(now, Input::Add { key, priority });
             }
             Control::Remove { key, done } => {
                 if self.lines.contains_key(&key) {
                     self.removals.entry(key).or_default().push(done);
-                    self.tell(now, Input::Remove { key, cause: Cause::Removed });
+                    self.fleet.handle(now, Input::Remove { key, cause: Cause::Removed });
                 } else {
                     let _nobody_waits = done.send(());
                 }
@@ -195,16 +191,16 @@ impl Runner {
                     self.reconnects.entry(key).or_default().push(done);
                 }
                 let ReconnectOptions { priority, deadline } = options;
-                self.tell(now, Input::Reconnect { key, priority, deadline });
+                self.fleet.handle(now, Input::Reconnect { key, priority, deadline });
             }
-            Control::SetLimits(limits) => self.tell(now, Input::SetLimits(limits)),
-            Control::Congestion => self.tell(now, Input::Congestion),
+            Control::SetLimits(limits) => self.fleet.handle(now, Input::SetLimits(limits)),
+            Control::Congestion => self.fleet.handle(now, Input::Congestion),
             Control::Receipt { cookie, receipt } => self.receipt(now, cookie, receipt),
             Control::Shutdown => {
                 self.shutting_down = true;
                 let keys: Vec<SlotKey> = self.lines.keys().copied().collect();
                 for key in keys {
-                    self.tell(now, Input::Remove { key, cause: Cause::Shutdown });
+                    self.fleet.handle(now, Input::Remove { key, cause: Cause::Shutdown });
                 }
             }
         }
@@ -218,12 +214,7 @@ impl Runner {
         }
         self.carried.insert(key, carried);
         let had_socket = closed.is_some();
-        self.tell(now, Input::Ended { key, generation, cause, had_socket });
-    }
-
-    fn tell(&mut self, now: Instant, input: Input) {
-        self.fleet.handle(now, input);
-        self.act();
+        self.fleet.handle(now, Input::Ended { key, generation, cause, had_socket });
     }
 
     fn act(&mut self) {
@@ -242,6 +233,8 @@ impl Runner {
                     if let Some(socket) = self.closed.remove(&key) {
                         self.releases.insert(now, key, generation, socket);
                         self.ask_for(now, socket);
+                        // A receipt at once has moved the slot on.
+                        self.publish_numbers();
                     }
                 }
                 Action::Entered { key, generation, state } => {
