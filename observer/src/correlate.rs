@@ -213,7 +213,7 @@ impl Correlator {
         while let Some((due, cookie)) = self.agenda.pop(now) {
             let Some(socket) = self.table.socket(cookie) else { continue };
             let mut next = None;
-            for kind in Kind::ALL {
+            for kind in Kind::OF_SOCKETS {
                 match judge(kind, socket, now, self.budgets.get(kind)) {
                     _ if self.book.is_open(cookie, kind) => {}
                     Verdict::Fine => {}
@@ -311,7 +311,7 @@ impl Correlator {
             .unordered()
             .filter(|socket| {
                 socket.is_reported()
-                    || Kind::ALL.into_iter().any(|kind| {
+                    || Kind::OF_SOCKETS.into_iter().any(|kind| {
                         judge(kind, socket, now, self.budgets.get(kind)) != Verdict::Fine
                     })
             })
@@ -331,7 +331,7 @@ impl Correlator {
             Authority::Review => None,
         };
         let mut first_due = None;
-        for kind in Kind::ALL {
+        for kind in Kind::OF_SOCKETS {
             let budget = self.budgets.get(kind);
             let verdict = judge(kind, socket, now, budget);
             let finding = if self.book.is_open(cookie, kind) {

@@ -3,7 +3,7 @@
 mod book;
 mod message;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::book::{Book, Trigger};
 pub use crate::table::Evidence;
@@ -37,6 +37,8 @@ impl FindingEvent {
 /// Why an incident was cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClearReason {
+    /// A claim covers the socket now.
+    Claimed,
     /// The last descriptor was closed.
     Closed,
     /// The kernel gave the socket up.
@@ -47,8 +49,12 @@ pub enum ClearReason {
     Forgotten,
     /// Another process uses it now.
     HandedOver,
+    /// One of the device's two sockets is left.
+    Parted,
     /// Data were read again.
     Read,
+    /// The registry does not claim the socket any more.
+    Retracted,
     /// Data were sent again.
     Sent,
     /// The socket went on to another state.
@@ -61,12 +67,15 @@ impl ClearReason {
     /// Its name in output.
     pub fn code(self) -> &'static str {
         match self {
+            Self::Claimed => "claimed",
             Self::Closed => "closed",
             Self::Destroyed => "destroyed",
             Self::Exited => "exited",
             Self::Forgotten => "forgotten",
             Self::HandedOver => "handed-over",
+            Self::Parted => "parted",
             Self::Read => "read",
+            Self::Retracted => "retracted",
             Self::Sent => "sent",
             Self::StateLeft => "state-left",
             Self::Vanished => "vanished",
@@ -110,6 +119,8 @@ pub struct Finding {
     pub born_before_observer: bool,
     /// Bytes that wait to be read.
     pub unread: u32,
+    /// The device, for a finding about the registry.
+    pub device: Option<DeviceFacts>,
     /// A sentence for people.
     pub message: String,
     /// Why it is over.
@@ -121,6 +132,19 @@ impl Finding {
     pub fn age(&self) -> Duration {
         self.time.since(self.since)
     }
+}
+
+/// What the pool's registry says of the socket of a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// Whose socket it is, as the application named the device: untrusted text.
+    pub device: Arc<str>,
+    /// Which of its sessions.
+    pub generation: u32,
+    /// The device's other live socket, in an overlap.
+    pub other: Option<Cookie>,
+    /// For how long both were alive.
+    pub overlap: Option<Duration>,
 }
 
 /// A finding that is not over.

@@ -26,18 +26,29 @@ pub mod model;
 pub mod correlate;
 pub mod decode;
 pub mod detect;
+pub mod escape;
 pub mod incident;
+pub mod ledger;
+pub mod reading;
 pub mod table;
 pub mod ticks;
 
 // The edges.
 pub mod clock;
+pub mod config;
+pub mod desk;
+pub mod fleet;
 mod kernel;
+pub mod life;
 pub mod linger;
 pub mod observer;
 pub mod probe;
 pub mod selection;
 pub mod sinks;
+
+// The daemon.
+pub mod api;
+pub mod daemon;
 
 // What people start.
 pub mod cli;

@@ -6,10 +6,17 @@ use clap::{Parser, Subcommand};
 
 use crate::{demo::child::Child, linger, observer::ObserverError};
 
+mod check;
+mod config;
 mod demo;
+mod devices;
 mod docs;
 mod duration;
+mod leaks;
 mod logger;
+mod publish;
+mod reconnect;
+mod run;
 mod watch;
 
 /// Exit codes (sysexits.h has 64, 69 and 77).
@@ -42,7 +49,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Watch(Box<watch::Watch>),
+    Leaks(leaks::Leaks),
+    Devices(devices::Devices),
+    Reconnect(reconnect::Reconnect),
+    Publish(publish::Publish),
+    Check(check::Check),
+    Config(config::Config),
     Demo(demo::Demo),
     #[command(hide = true)]
     GenerateDocs(docs::GenerateDocs),
@@ -90,7 +104,14 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         }
     };
     let result = match cli.command {
+        Command::Run(verb) => verb.run(),
         Command::Watch(verb) => verb.run(),
+        Command::Leaks(verb) => verb.run(),
+        Command::Devices(verb) => verb.run(),
+        Command::Reconnect(verb) => verb.run(),
+        Command::Publish(verb) => verb.run(),
+        Command::Check(verb) => verb.run(),
+        Command::Config(verb) => verb.run(),
         Command::Demo(verb) => verb.run(),
         Command::GenerateDocs(verb) => verb.run(),
         Command::DemoChild(child) => child.run().map(|()| exit::OK).map_err(Failure::unable),

@@ -1,4 +1,4 @@
-//! PURE. The kinds of findings about a socket: one verdict a file, all words in one table.
+//! PURE. The kinds of findings: one verdict a file, all words in one table.
 //!
 //! A verdict looks at one socket and a time, and at nothing else. It says since when something is
 //! wrong; whether that is long enough is the budget's business. Listening sockets are never judged.
@@ -14,8 +14,13 @@ mod undrained;
 use std::time::Duration;
 
 pub use self::{
-    budgets::Budgets, close_wait::close_wait, dead_fd::dead_fd, inherited::inherited, kind::Kind,
-    stuck_connect::stuck_connect, undrained::undrained,
+    budgets::Budgets,
+    close_wait::close_wait,
+    dead_fd::dead_fd,
+    inherited::inherited,
+    kind::{Kind, Severity},
+    stuck_connect::stuck_connect,
+    undrained::undrained,
 };
 use crate::{model::MonoTime, table::Socket};
 
@@ -54,7 +59,8 @@ impl Verdict {
     }
 }
 
-/// The verdict of `kind` about `socket`.
+/// The verdict of `kind` about `socket`, by itself. Kinds of the registry say nothing here: the
+/// [ledger](crate::ledger) judges them.
 pub fn judge(kind: Kind, socket: &Socket, now: MonoTime, budget: Duration) -> Verdict {
     let verdict = match kind {
         Kind::CloseWait => close_wait,
@@ -62,6 +68,7 @@ pub fn judge(kind: Kind, socket: &Socket, now: MonoTime, budget: Duration) -> Ve
         Kind::Inherited => inherited,
         Kind::StuckConnect => stuck_connect,
         Kind::Undrained => undrained,
+        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => return Verdict::Fine,
     };
     verdict(socket, now, budget)
 }

@@ -146,6 +146,7 @@ fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
         Kind::StuckConnect => socket.state == SynSent,
         Kind::Undrained => matches!(socket.state, Established | CloseWait),
         Kind::Inherited => true,
+        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => true,
     };
     if socket.holders.is_empty() {
         return match trigger {
@@ -165,7 +166,7 @@ fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
         Kind::Undrained => ClearReason::Read,
         Kind::CloseWait if read >= sent => ClearReason::Read,
         Kind::CloseWait => ClearReason::Sent,
-        Kind::DeadFd | Kind::StuckConnect => ClearReason::StateLeft,
+        _ => ClearReason::StateLeft,
     }
 }
 
@@ -206,6 +207,7 @@ fn describe(
         evidence,
         born_before_observer: socket.born_before_observer,
         unread: socket.unread(),
+        device: None,
         message: String::new(),
         clear_reason: None,
     };

@@ -46,6 +46,7 @@ pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
                 bytes => format!("{bytes} bytes are"),
             }
         ),
+        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => String::new(),
     };
     others(&mut message, finding);
     message
@@ -72,6 +73,7 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
         ClearReason::HandedOver => {
             format!("cleared: {who} uses {fd} to {peer} now, after {age}")
         }
+        ClearReason::Claimed | ClearReason::Parted | ClearReason::Retracted => String::new(),
         ClearReason::Read => format!("cleared: {who} read from {fd} to {peer} again after {age}"),
         ClearReason::Sent => format!("cleared: {who} sent on {fd} to {peer} again after {age}"),
         ClearReason::StateLeft => {

@@ -1,0 +1,15 @@
+//! `sockwarden check`.
+
+use clap::Args;
+
+use super::Failure;
+
+/// Not there yet.
+#[derive(Debug, Args)]
+pub(super) struct Check {}
+
+impl Check {
+    pub(super) fn run(self) -> Result<u8, Failure> {
+        Err(Failure::unable("not there yet"))
+    }
+}

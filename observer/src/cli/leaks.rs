@@ -1,0 +1,15 @@
+//! `sockwarden leaks`.
+
+use clap::Args;
+
+use super::Failure;
+
+/// Not there yet.
+#[derive(Debug, Args)]
+pub(super) struct Leaks {}
+
+impl Leaks {
+    pub(super) fn run(self) -> Result<u8, Failure> {
+        Err(Failure::unable("not there yet"))
+    }
+}

@@ -1,0 +1,1 @@
+//! EDGE: the privileged host daemon: joins the observer, the pool and the surfaces.

@@ -1,0 +1,1 @@
+//! PURE. The pool's registry against the kernel's table.
