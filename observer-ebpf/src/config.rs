@@ -25,9 +25,11 @@ pub struct Config {
     /// Not 0: nobody looks at single changes of state, so what a socket goes through after its
     /// program has closed it is left out. It can be no leak any more.
     pub quiet: u32,
+    /// Not 0: sockets are also watched by the ports in the `PORTS` map, whoever has them.
+    pub ports: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 32);
+const _: () = assert!(size_of::<Config>() == 36);
 
 /// Why a process is watched: flags, the values of the `WATCHED` map.
 pub mod watch {

@@ -14,8 +14,15 @@ pub(crate) static OFFSETS: Offsets = zeroed_offsets();
 
 /// What userspace asked for. Written before the load, read through [`config!`].
 #[unsafe(no_mangle)]
-pub(crate) static CONFIG: Config =
-    Config { watch_all: 0, refs_bias: 0, wake_bytes: 0, connecting: [0; 3], closing: 0, quiet: 0 };
+pub(crate) static CONFIG: Config = Config {
+    watch_all: 0,
+    refs_bias: 0,
+    wake_bytes: 0,
+    connecting: [0; 3],
+    closing: 0,
+    quiet: 0,
+    ports: 0,
+};
 
 /// The records. 8 MiB unless userspace sets another size: about 90,000 changes of state, some two
 /// seconds of the fastest connect/close loop. Full: the record is counted by cause and lost, and
@@ -31,6 +38,11 @@ pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(16_384,
 #[map]
 pub(crate) static COMMS: HashMap<[u8; COMM_LEN], u32> =
     HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
+
+/// Local and remote ports whose sockets are watched, whoever has them. Userspace fills it, at most
+/// 64; it is asked only if the config says so.
+#[map]
+pub(crate) static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(64, BPF_F_NO_PREALLOC);
 
 /// Sets of [`MARKS`].
 pub(crate) const MARK_SETS: u32 = 16_384;

@@ -13,6 +13,8 @@ pub mod kind {
     /// [`super::SocketRef`]: close(2) was entered for a descriptor of a TCP socket that is not its
     /// last. A last one shows in the change of state or in the end that it causes.
     pub const CLOSE: u32 = 4;
+    /// [`super::SocketRef`]: a SYN had no answer and was sent again.
+    pub const SYN_RETRANSMIT: u32 = 9;
     /// [`super::ProcessChange`]: a process (not a thread) was forked.
     pub const FORK: u32 = 5;
     /// [`super::ProcessChange`]: a process runs a new program.

@@ -9,7 +9,9 @@ use observer_ebpf::counter::Counter;
 use crate::{
     atomic,
     emit::count,
-    maps::{LISTENERS, Listener, MARK_SETS, MARK_WAYS, MARKS, MARKS_OVERFLOW, OVERFLOWED, config},
+    maps::{
+        LISTENERS, Listener, MARK_SETS, MARK_WAYS, MARKS, MARKS_OVERFLOW, OVERFLOWED, PORTS, config,
+    },
 };
 
 /// Whether what happens to the socket with this cookie is reported.
@@ -96,6 +98,14 @@ pub(crate) fn unlisten(at: Listener) {
 #[inline(always)]
 pub(crate) fn is_listening(at: Listener) -> bool {
     LISTENERS.get_ptr(&at).is_some()
+}
+
+/// Whether a socket is watched for one of its ports.
+#[inline(always)]
+pub(crate) fn is_on_port(local: u16, remote: u16) -> bool {
+    config!(ports) != 0
+        && (PORTS.get_ptr(&u32::from(local)).is_some()
+            || PORTS.get_ptr(&u32::from(remote)).is_some())
 }
 
 #[inline(always)]

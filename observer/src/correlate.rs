@@ -7,6 +7,7 @@
 
 mod agenda;
 mod asking;
+mod registry;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,6 +15,7 @@ use self::{agenda::Agenda, asking::Asking};
 use crate::{
     detect::{Budgets, Kind, Verdict, judge},
     incident::{Book, Finding, FindingEvent, Incident, Trigger},
+    ledger::{self, Ledger},
     model::{Comm, Cookie, Ends, KernelEvent, MonoTime, ProcessKey, Snapshot, Transition},
     table::{Change, Limits, Question, Table},
 };
@@ -77,6 +79,8 @@ pub enum Output {
     Finding(Finding),
     /// A snapshot, please: said once until the next [`Correlator::handle_snapshot`].
     SnapshotWanted(SnapshotReason),
+    /// Something for the pool.
+    Pool(ledger::Output),
     /// A transition, for those who follow the stream.
     Transition(SeenTransition),
 }
@@ -110,6 +114,9 @@ pub struct Correlator {
     table: Table,
     book: Book,
     agenda: Agenda,
+    /// The pool's registry, if there is one.
+    ledger: Option<Ledger>,
+    claims_agenda: Agenda,
     asking: Asking,
     /// Records were lost at this time, and no snapshot has begun since.
     lost_at: Option<MonoTime>,
@@ -140,6 +147,8 @@ impl Correlator {
             table,
             book: Book::default(),
             agenda: Agenda::default(),
+            ledger: None,
+            claims_agenda: Agenda::default(),
             asking: Asking::new(interval, config.suspicion_gap, now),
             lost_at: None,
             outputs: VecDeque::new(),
@@ -157,6 +166,7 @@ impl Correlator {
             KernelEvent::Exited { .. } => Trigger::Exited,
             _ => Trigger::Event,
         };
+        self.tell_ledger(&event, trigger);
         if let KernelEvent::Transition(transition) = event {
             let seen = self.seen(transition);
             self.outputs.push_back(Output::Transition(seen));
@@ -191,6 +201,7 @@ impl Correlator {
         for cookie in self.suspects(ended) {
             self.evaluate(cookie, ended, Trigger::Snapshot, authority);
         }
+        self.show_ledger(&snapshot, may_open, authority);
         if !is_complete {
             self.want(SnapshotReason::Suspicion, ended, ended);
         }
@@ -223,12 +234,20 @@ impl Correlator {
             }
             self.agenda.set(cookie, next);
         }
+        self.time_ledger(now);
         self.ask(now);
+    }
+
+    /// Changes how long each kind may last, for what is judged from now on. Incidents that are open
+    /// keep the budget with which they opened.
+    pub fn set_budgets(&mut self, budgets: Budgets) {
+        self.budgets = budgets;
     }
 
     /// When [`Self::handle_timeout`] is needed next.
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        [self.agenda.next(), self.asking.next()].into_iter().flatten().min()
+        let agendas = [self.agenda.next(), self.claims_agenda.next(), self.asking.next()];
+        agendas.into_iter().flatten().min()
     }
 
     /// What is to be done next, in order.

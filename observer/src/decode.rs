@@ -72,7 +72,7 @@ pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
             expect(size_of::<StateChange>())?;
             transition(&mut fields, tgid, time).map(KernelEvent::Transition)
         }
-        kind::DESTROY | kind::ACCEPT | kind::CLOSE => {
+        kind::DESTROY | kind::ACCEPT | kind::CLOSE | kind::SYN_RETRANSMIT => {
             expect(size_of::<SocketRef>())?;
             socket_ref(&mut fields, kind, tgid, time)
         }
@@ -256,6 +256,7 @@ fn socket_ref(
     let known = (number != 0).then_some(Cookie(number));
     Ok(match kind {
         kind::DESTROY => KernelEvent::Destroyed { time, cookie: cookie(number)? },
+        kind::SYN_RETRANSMIT => KernelEvent::SynRetransmitted { time, cookie: cookie(number)? },
         kind::ACCEPT => KernelEvent::Accepted { time, cookie: known, process, fd },
         _ => KernelEvent::Closed { time, cookie: known, process, fd, references },
     })

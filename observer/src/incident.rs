@@ -2,10 +2,14 @@
 
 mod book;
 mod message;
+mod registry;
 
 use std::{sync::Arc, time::Duration};
 
-pub(crate) use self::book::{Book, Trigger};
+pub(crate) use self::{
+    book::{Book, Trigger},
+    registry::{Subject, describe as describe_registry},
+};
 pub use crate::table::Evidence;
 use crate::{
     detect::Kind,

@@ -38,11 +38,13 @@ pub mod clock;
 pub mod config;
 pub mod desk;
 pub mod fleet;
+pub mod join;
 mod kernel;
 pub mod life;
 pub mod linger;
 pub mod observer;
 pub mod probe;
+mod procs;
 pub mod selection;
 pub mod sinks;
 

@@ -200,6 +200,13 @@ pub enum KernelEvent {
         /// The socket.
         cookie: Cookie,
     },
+    /// A SYN had no answer and was sent again.
+    SynRetransmitted {
+        /// When.
+        time: MonoTime,
+        /// The socket.
+        cookie: Cookie,
+    },
     /// accept(2) gave a process a descriptor.
     Accepted {
         /// When.
@@ -264,6 +271,7 @@ impl KernelEvent {
         match self {
             Self::Transition(transition) => transition.time,
             Self::Destroyed { time, .. }
+            | Self::SynRetransmitted { time, .. }
             | Self::Accepted { time, .. }
             | Self::Closed { time, .. }
             | Self::Forked { time, .. }

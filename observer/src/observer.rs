@@ -5,7 +5,14 @@
 //!          snapshot ────────────────▲
 //! ```
 
-use std::{collections::BTreeMap, io, time::Duration};
+mod answers;
+mod tally;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Duration,
+};
 
 use observer_ebpf::counter::Counter;
 
@@ -13,13 +20,17 @@ use crate::{
     clock::{self, WallClock},
     correlate::{Config, Correlator, Output},
     decode,
+    detect::Budgets,
     incident::FindingEvent,
+    join::{Join, Said},
     model::{KernelEvent, MonoTime, Snapshot, SnapshotRow},
     probe::{self, Layers, Probe, ProbeError, Started},
     selection::{Selection, SelectionError},
     sinks::{Report, Sink, Summary},
     ticks::TickRate,
 };
+
+use self::tally::Tally;
 
 /// Longest time between two looks at the ring while records come. Nobody is woken for a record,
 /// so this bounds how late the stream is; 20 ms cost a tenth of a percent of a core.
@@ -80,6 +91,10 @@ impl From<SelectionError> for ObserverError {
 pub struct Observer {
     probe: Probe,
     correlator: Correlator,
+    join: Option<Join>,
+    tally: Tally,
+    /// Processes that the selection named and found.
+    watched: BTreeSet<u32>,
     selection: Selection,
     ports: Vec<u16>,
     rate: TickRate,
@@ -106,7 +121,7 @@ impl Observer {
         if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
             log::debug!("the priority stays as it is: {error}");
         }
-        selection.apply(&mut probe)?;
+        let watched = selection.apply(&mut probe)?;
         // The first walk marks the sockets of the watched processes; only the next one finds
         // those that an unwatched process, walked before, holds as well.
         probe.snapshot_descriptors(|_| ())?;
@@ -114,6 +129,9 @@ impl Observer {
         let observer = Self {
             probe,
             correlator: Correlator::new(core, now),
+            join: None,
+            tally: Tally::default(),
+            watched,
             selection,
             ports,
             rate: TickRate::HZ_250,
@@ -126,6 +144,28 @@ impl Observer {
             snapshot_due: false,
         };
         Ok((observer, degraded))
+    }
+
+    /// Compares the registry of the pool in this process with the kernel's table from now on.
+    pub fn join(&mut self, join: Join) {
+        self.correlator.follow_registry(std::process::id());
+        self.join = Some(join);
+    }
+
+    /// Watches more: what is in `selection` and was not named before. What was named stays.
+    ///
+    /// # Errors
+    ///
+    /// Those of the selection, and of the kernel's side.
+    pub fn watch_too(&mut self, selection: Selection) -> Result<(), ObserverError> {
+        self.watched.extend(selection.apply(&mut self.probe)?);
+        self.selection.add(selection);
+        Ok(())
+    }
+
+    /// Changes how long each kind may last, for what is judged from now on.
+    pub fn set_budgets(&mut self, budgets: Budgets) {
+        self.correlator.set_budgets(budgets);
     }
 
     /// What is attached.
@@ -165,11 +205,12 @@ impl Observer {
     /// Those of the sink, and of the probe when a snapshot cannot be taken.
     pub fn pump(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
         let now = clock::now();
-        if self.selection.cgroup.is_some() && now.since(self.cgroup_read) >= CGROUP_INTERVAL {
-            self.selection.refresh(&mut self.probe)?;
+        if self.selection.has_cgroups() && now.since(self.cgroup_read) >= CGROUP_INTERVAL {
+            self.watched.extend(self.selection.refresh(&mut self.probe)?);
             self.cgroup_read = now;
         }
         self.drain();
+        self.read_registry();
         self.account(now, sink)?;
         self.correlator.handle_timeout(now);
         self.report(sink)?;
@@ -279,6 +320,17 @@ impl Observer {
         });
     }
 
+    /// What the registry says goes to the core. After the ring, so that the kernel's word about a
+    /// socket that the pool has closed is there first.
+    fn read_registry(&mut self) {
+        let Some(said) = self.join.as_mut().and_then(Join::read) else { return };
+        let now = clock::now();
+        match said {
+            Said::Changes(changes) => self.correlator.handle_changes(changes, now),
+            Said::All(claims) => self.correlator.handle_registry(claims, now),
+        }
+    }
+
     /// Reports what was lost since the last time, and tells the core.
     fn account(&mut self, now: MonoTime, sink: &mut dyn Sink) -> Result<(), ObserverError> {
         let clock = WallClock::read();
@@ -289,6 +341,7 @@ impl Observer {
                 continue;
             }
             *counted = total;
+            self.tally.lost(counter.name(), lost);
             sink.report(Report::Loss { cause: counter.name(), lost }, clock)?;
             if counter.is_loss() {
                 self.summary.lost += lost;
@@ -298,6 +351,7 @@ impl Observer {
         let damaged = std::mem::take(&mut self.damaged);
         if damaged > 0 {
             self.summary.lost += damaged;
+            self.tally.lost("record-not-understood", damaged);
             sink.report(Report::Loss { cause: "record-not-understood", lost: damaged }, clock)?;
             self.correlator.handle_loss(now, damaged);
         }
@@ -306,6 +360,7 @@ impl Observer {
             let lost = evicted - self.evicted;
             self.evicted = evicted;
             self.summary.lost += lost;
+            self.tally.lost("table-full", lost);
             sink.report(Report::Loss { cause: "table-full", lost }, clock)?;
         }
         Ok(())
@@ -316,17 +371,24 @@ impl Observer {
         while let Some(output) = self.correlator.poll_output() {
             match output {
                 Output::Transition(seen) => {
+                    self.tally.transition(&seen);
                     if seen.ends.are_on(&self.ports) {
                         self.summary.transitions += 1;
                         sink.report(Report::Transition(&seen), clock)?;
                     }
                 }
                 Output::Finding(finding) => {
+                    self.tally.finding(&finding);
                     if finding.ends.are_on(&self.ports) {
                         if finding.event == FindingEvent::Opened {
                             *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
                         }
                         sink.report(Report::Finding(&finding), clock)?;
+                    }
+                }
+                Output::Pool(output) => {
+                    if let Some(join) = &self.join {
+                        join.tell(output);
                     }
                 }
                 Output::SnapshotWanted(reason) => {
@@ -366,7 +428,9 @@ impl Observer {
         self.rate = rate;
         self.damaged += damaged;
         let ended = clock::now();
+        self.tally.snapshot_time.observe(ended.since(began));
         self.drain();
+        self.read_registry();
         // What was lost during the walk makes this snapshot's conclusions uncertain.
         self.account(ended, sink)?;
         self.correlator.handle_snapshot(Snapshot {

@@ -27,8 +27,12 @@ pub struct Selection {
     pub pids: Vec<u32>,
     /// Processes by name, present and future.
     pub comms: Vec<String>,
-    /// Directory of a cgroup; processes below it count too.
-    pub cgroup: Option<PathBuf>,
+    /// Directories of cgroups; processes below them count too.
+    pub cgroups: Vec<PathBuf>,
+    /// systemd units, present and future: processes of their cgroups.
+    pub units: Vec<String>,
+    /// Local or remote ports: sockets with one of them, whoever has them.
+    pub ports: Vec<u16>,
     /// The descendants of all these too.
     pub children: bool,
 }
@@ -58,7 +62,12 @@ pub enum SelectionError {
 impl Selection {
     /// Whether everything in it exists; asked before anything is loaded.
     pub fn check(&self) -> Result<(), SelectionError> {
-        if !self.all && self.pids.is_empty() && self.comms.is_empty() && self.cgroup.is_none() {
+        let names_nothing = self.pids.is_empty()
+            && self.comms.is_empty()
+            && self.cgroups.is_empty()
+            && self.units.is_empty()
+            && self.ports.is_empty();
+        if names_nothing && !self.all {
             return Err(SelectionError::Empty);
         }
         if let Some(pid) = self.pids.iter().find(|pid| stat(**pid).is_none()) {
@@ -67,9 +76,12 @@ impl Selection {
         self.cgroup_pids().map(drop)
     }
 
-    /// Tells the kernel's side what to watch.
-    pub fn apply(&self, probe: &mut Probe) -> Result<(), SelectionError> {
+    /// Tells the kernel's side what to watch. Says which processes there are by now.
+    pub fn apply(&self, probe: &mut Probe) -> Result<BTreeSet<u32>, SelectionError> {
         let also = if self.children { watch::CHILDREN } else { 0 };
+        for port in &self.ports {
+            probe.watch_port(*port)?;
+        }
         for comm in &self.comms {
             probe.watch_comm(comm_key(comm), also)?;
         }
@@ -90,26 +102,48 @@ impl Selection {
             let roots = reasons.iter().map(|(pid, _)| *pid).collect();
             for pid in descendants(&processes, roots) {
                 probe.watch(pid, watch::CHILDREN)?;
+                reasons.push((pid, watch::CHILDREN));
             }
         }
-        Ok(())
+        Ok(reasons.into_iter().map(|(pid, _)| pid).collect())
     }
 
-    /// Takes up processes that moved into the cgroup. A cgroup that is gone has none.
-    pub fn refresh(&self, probe: &mut Probe) -> Result<(), ProbeError> {
+    /// Whether processes may come in by moving into a cgroup.
+    pub fn has_cgroups(&self) -> bool {
+        !self.cgroups.is_empty() || !self.units.is_empty()
+    }
+
+    /// Takes in what another selection names.
+    pub fn add(&mut self, other: Self) {
+        self.all |= other.all;
+        self.children |= other.children;
+        self.pids.extend(other.pids);
+        self.comms.extend(other.comms);
+        self.cgroups.extend(other.cgroups);
+        self.units.extend(other.units);
+        self.ports.extend(other.ports);
+    }
+
+    /// Takes up processes that moved into a cgroup. A cgroup that is gone has none.
+    pub fn refresh(&self, probe: &mut Probe) -> Result<Vec<u32>, ProbeError> {
         let also = if self.children { watch::CHILDREN } else { 0 };
-        for pid in self.cgroup_pids().unwrap_or_default() {
-            probe.watch(pid, watch::CGROUP | also)?;
+        let pids = self.cgroup_pids().unwrap_or_default();
+        for pid in &pids {
+            probe.watch(*pid, watch::CGROUP | also)?;
         }
-        Ok(())
+        Ok(pids)
     }
 
     fn cgroup_pids(&self) -> Result<Vec<u32>, SelectionError> {
-        let Some(path) = &self.cgroup else { return Ok(Vec::new()) };
-        let failed = |error| SelectionError::Cgroup { path: path.clone(), error };
-        let directory = cgroup_directory(path);
         let mut pids = Vec::new();
-        collect_cgroup(&directory, &mut pids).map_err(failed)?;
+        for path in &self.cgroups {
+            let failed = |error| SelectionError::Cgroup { path: path.clone(), error };
+            collect_cgroup(&cgroup_directory(path), &mut pids).map_err(failed)?;
+        }
+        // A unit that is not started has no cgroup, and gets one when it is.
+        for directory in self.units.iter().flat_map(|unit| unit_directories(unit)) {
+            let _vanished = collect_cgroup(&directory, &mut pids);
+        }
         Ok(pids)
     }
 }
@@ -166,6 +200,27 @@ fn cgroup_directory(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
+/// The cgroups of a systemd unit: directories of its name, in slices at most so deep.
+fn unit_directories(unit: &str) -> Vec<PathBuf> {
+    const DEEPEST: u32 = 6;
+    fn search(directory: &Path, unit: &str, depth: u32, found: &mut Vec<PathBuf>) {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let name = entry.file_name();
+            if name == unit {
+                found.push(entry.path());
+            } else if depth > 0 && name.to_string_lossy().ends_with(".slice") {
+                search(&entry.path(), unit, depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for mount in CGROUP_MOUNTS {
+        search(Path::new(mount), unit, DEEPEST, &mut found);
+    }
+    found
+}
+
 fn collect_cgroup(directory: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
     let members = fs::read_to_string(directory.join("cgroup.procs"))?;
     pids.extend(members.lines().filter_map(|line| line.parse::<u32>().ok()));
@@ -196,7 +251,8 @@ mod tests {
             (Selection { pids: vec![std::process::id()], ..Selection::default() }, true),
             (Selection { pids: vec![u32::MAX], ..Selection::default() }, false),
             (Selection { comms: vec!["not-yet".into()], ..Selection::default() }, true),
-            (Selection { cgroup: Some("/nowhere".into()), ..Selection::default() }, false),
+            (Selection { cgroups: vec!["/nowhere".into()], ..Selection::default() }, false),
+            (Selection { units: vec!["not-yet.service".into()], ..Selection::default() }, true),
         ];
         for (selection, fine) in cases {
             assert_eq!(selection.check().is_ok(), fine, "{selection:?}");

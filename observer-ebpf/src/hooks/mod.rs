@@ -4,6 +4,7 @@ mod accept;
 mod close;
 mod destroy;
 mod process;
+mod retransmit;
 mod snapshot;
 mod state;
 mod syscall;

@@ -99,7 +99,7 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
     let cookie = sock::cookie(sk);
     let mut row = describe(sk, cookie)?;
     if !watch::is_reported(cookie) {
-        if !process::is_watched(tgid) {
+        if !process::is_watched(tgid) && !watch::is_on_port(row.local_port, row.remote_port) {
             return None;
         }
         // A failure was counted; the row is written all the same.

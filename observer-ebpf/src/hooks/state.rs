@@ -60,7 +60,7 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
     if !is_known {
         let is_wanted =
             by_owner && is_watched(tgid) || is_accepted && watch::is_listening(ends.place());
-        if !is_wanted {
+        if !is_wanted && !watch::is_on_port(ends.local_port, ends.remote_port) {
             return None;
         }
         if !watch::mark(cookie) {

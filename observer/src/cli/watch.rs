@@ -206,7 +206,9 @@ impl Watch {
                 all: self.all || !named && !self.port.is_empty(),
                 pids: self.pid.clone(),
                 comms: self.comm.clone(),
-                cgroup: self.cgroup.clone(),
+                cgroups: self.cgroup.iter().cloned().collect(),
+                units: Vec::new(),
+                ports: Vec::new(),
                 children: self.children,
             },
             ports: self.port.clone(),
@@ -216,6 +218,7 @@ impl Watch {
                     LayersArg::Ab => Layers::Ab,
                 }),
                 watch_all: false,
+                watch_ports: false,
                 quiet: self.no_transitions && !self.sockets,
                 ring_bytes: self.ring_size,
                 btf: self.btf.clone(),
@@ -234,9 +237,10 @@ fn note_ended(pids: &mut Vec<u32>) {
 }
 
 fn parse_budget(text: &str) -> Result<(Kind, Duration), String> {
-    let kinds = || Kind::ALL.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ");
+    let kinds = || Kind::OF_SOCKETS.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ");
     let (code, value) = text.split_once('=').ok_or("write KIND=DURATION, as in close-wait=5s")?;
     let kind = Kind::from_code(code)
+        .filter(|kind| Kind::OF_SOCKETS.contains(kind))
         .ok_or_else(|| format!("`{code}` is no kind of finding; there are {}", kinds()))?;
     Ok((kind, duration::parse(value)?))
 }

@@ -207,7 +207,7 @@ impl Live {
                 }
                 self.findings.push(finding);
             }
-            Output::Transition(_) => {}
+            Output::Pool(_) | Output::Transition(_) => {}
         }
     }
 

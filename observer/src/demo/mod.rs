@@ -118,13 +118,14 @@ pub fn run(budget: Duration, progress: &mut dyn FnMut(&str, f64)) -> Result<Outc
 
 fn options(pids: &[u32], budget: Duration) -> Options {
     let mut budgets = Budgets::default();
-    for kind in Kind::ALL {
+    for kind in Kind::OF_SOCKETS {
         budgets.set(kind, budget);
     }
     Options {
         selection: Selection { pids: pids.to_vec(), children: true, ..Selection::default() },
         ports: Vec::new(),
         probe: probe::Options {
+            watch_ports: false,
             layers: None,
             watch_all: false,
             quiet: false,

@@ -45,7 +45,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// The verdict about something that has been wrong since `since`.
-    fn about(since: MonoTime, now: MonoTime, budget: Duration) -> Self {
+    pub(crate) fn about(since: MonoTime, now: MonoTime, budget: Duration) -> Self {
         let due = since.after(budget);
         if due <= now { Self::Leak { since } } else { Self::Suspect { since, due } }
     }

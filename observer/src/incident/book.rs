@@ -45,6 +45,12 @@ impl Book {
         self.open.range((cookie, Kind::ALL[0])..).next().is_some_and(|((at, _), _)| *at == cookie)
     }
 
+    /// The sockets of open incidents that are about the registry.
+    pub(crate) fn of_registry(&self) -> impl Iterator<Item = Cookie> {
+        let keys = self.open.keys().filter(|(_, kind)| Kind::OF_REGISTRY.contains(kind));
+        keys.map(|(cookie, _)| *cookie)
+    }
+
     /// Opens an incident.
     pub(crate) fn open(
         &mut self,
@@ -55,11 +61,16 @@ impl Book {
         budget: Duration,
         now: MonoTime,
     ) -> Finding {
+        self.raise(describe(table, socket, kind, since, budget, now))
+    }
+
+    /// Opens an incident about which all is said but its number.
+    pub(crate) fn raise(&mut self, mut finding: Finding) -> Finding {
         self.opened += 1;
-        let finding = describe(self.opened, table, socket, kind, since, budget, now);
-        let remind_at = next_reminder(finding.age(), budget);
-        let incident = Incident { finding: finding.clone(), opened: now, remind_at };
-        self.open.insert((socket.cookie, kind), incident);
+        finding.id = self.opened;
+        let remind_at = next_reminder(finding.age(), finding.budget);
+        let incident = Incident { finding: finding.clone(), opened: finding.time, remind_at };
+        self.open.insert((finding.cookie, finding.kind), incident);
         finding
     }
 
@@ -85,7 +96,14 @@ impl Book {
             return self.clear(socket.cookie, kind, reason, Some(socket), now);
         }
         let since = verdict.since().unwrap_or(last.since).max(last.since);
-        let finding = describe(last.id, table, socket, kind, since, last.budget, now);
+        let finding = describe(table, socket, kind, since, last.budget, now);
+        self.renew(finding, trigger)
+    }
+
+    /// An open incident goes on: an update, if something is new or it is time to say so again.
+    pub(crate) fn renew(&mut self, finding: Finding, trigger: Trigger) -> Option<Finding> {
+        let incident = self.open.get_mut(&(finding.cookie, finding.kind))?;
+        let last = &incident.finding;
         let is_new = finding.holders != last.holders
             || finding.state != last.state
             || finding.evidence != last.evidence
@@ -94,11 +112,13 @@ impl Book {
             return None;
         }
         incident.remind_at = next_reminder(finding.age(), finding.budget);
-        incident.finding = Finding { event: FindingEvent::Updated, ..finding };
+        let id = last.id;
+        incident.finding = Finding { event: FindingEvent::Updated, id, ..finding };
         Some(incident.finding.clone())
     }
 
-    /// Clears all incidents about a socket that left the table.
+    /// Clears the incidents about a socket that left the table; those of the registry have their
+    /// own end.
     pub(crate) fn left(&mut self, cookie: Cookie, gone: Gone, now: MonoTime) -> Vec<Finding> {
         let reason = match gone {
             Gone::Absent => ClearReason::Vanished,
@@ -106,10 +126,11 @@ impl Book {
             Gone::Evicted => ClearReason::Forgotten,
         };
         let clear = |kind| self.clear(cookie, kind, reason, None, now);
-        Kind::ALL.into_iter().filter_map(clear).collect()
+        Kind::OF_SOCKETS.into_iter().filter_map(clear).collect()
     }
 
-    fn clear(
+    /// Clears an incident.
+    pub(crate) fn clear(
         &mut self,
         cookie: Cookie,
         kind: Kind,
@@ -127,7 +148,10 @@ impl Book {
             finding.ends = socket.ends;
             finding.unread = socket.unread();
         }
-        finding.message = message::cleared(&finding, reason);
+        finding.message = match &finding.device {
+            Some(device) => message::registry_cleared(&finding, device, reason),
+            None => message::cleared(&finding, reason),
+        };
         Some(finding)
     }
 }
@@ -171,7 +195,6 @@ fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
 }
 
 fn describe(
-    id: u64,
     table: &Table,
     socket: &Socket,
     kind: Kind,
@@ -192,7 +215,7 @@ fn describe(
     };
     let mut finding = Finding {
         event: FindingEvent::Opened,
-        id,
+        id: 0,
         kind,
         time: now.max(since),
         process,

@@ -4,10 +4,14 @@ use std::{fmt::Write, time::Duration};
 
 use crate::{
     detect::Kind,
-    incident::{ClearReason, Finding},
-    model::{Comm, MonoTime, ProcessKey},
+    escape,
+    incident::{ClearReason, DeviceFacts, Finding},
+    model::{Comm, MonoTime, ProcessKey, TcpState},
     table::{ReleaseKind, Socket},
 };
+
+/// Characters of a device's name in a sentence; MQTT allows 65,535 bytes.
+const LONGEST_NAME: usize = 64;
 
 /// Other holders that are named before the rest is only counted.
 const NAMED: usize = 3;
@@ -46,7 +50,9 @@ pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
                 bytes => format!("{bytes} bytes are"),
             }
         ),
-        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => String::new(),
+        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => {
+            return registry(finding);
+        }
     };
     others(&mut message, finding);
     message
@@ -73,7 +79,17 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
         ClearReason::HandedOver => {
             format!("cleared: {who} uses {fd} to {peer} now, after {age}")
         }
-        ClearReason::Claimed | ClearReason::Parted | ClearReason::Retracted => String::new(),
+        ClearReason::Claimed => {
+            format!("cleared: {fd} of {who} to {peer} is a device's now, after {age}")
+        }
+        ClearReason::Parted => {
+            format!("cleared: one socket is left of the two to {peer}, after {age}")
+        }
+        ClearReason::Retracted => {
+            format!(
+                "cleared: the registry does not claim the socket to {peer} any more, after {age}"
+            )
+        }
         ClearReason::Read => format!("cleared: {who} read from {fd} to {peer} again after {age}"),
         ClearReason::Sent => format!("cleared: {who} sent on {fd} to {peer} again after {age}"),
         ClearReason::StateLeft => {
@@ -84,6 +100,67 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
         ClearReason::Vanished => {
             format!("cleared: {who} does not hold {fd} to {peer} any more after {age}")
         }
+    }
+}
+
+/// Where the registry and the kernel differ.
+pub(super) fn registry(finding: &Finding) -> String {
+    let who = name(&finding.comm, finding.process);
+    let fd = fd(finding);
+    let peer = finding.ends.remote;
+    let age = short(finding.age());
+    let device = device(finding.device.as_ref());
+    let mut message = match finding.kind {
+        Kind::Ghost if finding.state == TcpState::Close => format!(
+            "{device} is online in the registry, but its socket to {peer} has been gone for {age}"
+        ),
+        Kind::Ghost => format!(
+            "{device} is online in the registry, but its socket to {peer} has been in {} for {age}",
+            finding.state
+        ),
+        Kind::Overlap => {
+            let length = finding.device.as_ref().and_then(|facts| facts.overlap);
+            let length = length.unwrap_or_default().as_micros();
+            format!("{device} connected to {peer} {length} us before its older socket had ended")
+        }
+        Kind::Unreleased => {
+            format!(
+                "{who} still holds {fd} to {peer}, which the pool closed for {device} {age} ago"
+            )
+        }
+        _ => format!(
+            "{who} has held {fd} to {peer}, a broker of the pool, without a claim for {age}"
+        ),
+    };
+    others(&mut message, finding);
+    message
+}
+
+/// That the registry and the kernel agree again.
+pub(super) fn registry_cleared(
+    finding: &Finding,
+    facts: &DeviceFacts,
+    reason: ClearReason,
+) -> String {
+    let device = device(Some(facts));
+    let age = short(finding.age());
+    let what = match (finding.kind, reason) {
+        (Kind::Ghost, ClearReason::Retracted) => "the registry does not say online any more",
+        (Kind::Overlap, _) => "one socket is left",
+        (Kind::Unreleased, _) => "nobody holds the old socket any more",
+        _ => "the registry and the kernel agree again",
+    };
+    format!("cleared: {device}: {what}, after {age}")
+}
+
+/// A device for a sentence: its name is whatever somebody sent.
+fn device(facts: Option<&DeviceFacts>) -> String {
+    match facts {
+        Some(facts) => {
+            let name = escape::short(&facts.device, LONGEST_NAME);
+            format!("device {name} (generation {})", facts.generation)
+        }
+        None => "no device".to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Layers, error::ProbeError};
 /// One program and where it belongs.
 pub(super) struct Hook {
     /// Name of the program in the object.
-    program: &'static str,
+    pub(super) program: &'static str,
     place: Place,
     /// The first layer that has it.
     layer: Layers,
@@ -71,6 +71,12 @@ pub(super) const HOOKS: &[Hook] = &[
         program: "close_enter",
         place: Place::Syscalls(&["sys_enter_close"]),
         layer: Layers::Ab,
+        since: "5.15",
+    },
+    Hook {
+        program: "retransmit",
+        place: Place::Typed("tcp_retransmit_skb"),
+        layer: Layers::A,
         since: "5.15",
     },
     Hook {

@@ -22,6 +22,8 @@ use observer_ebpf::{
     counter::Counter,
 };
 
+use crate::reading::ProgramCost;
+
 pub use btf::BtfError;
 pub use error::ProbeError;
 pub use hooks::syscall_tracepoints;
@@ -63,6 +65,8 @@ pub struct Options {
     pub layers: Option<Layers>,
     /// Observe every process of the host.
     pub watch_all: bool,
+    /// Watch sockets by their ports too: those that [`Probe::watch_port`] names.
+    pub watch_ports: bool,
     /// Leave out what a socket goes through after its program has closed it.
     pub quiet: bool,
     /// Size of the ring in bytes: a power of two and a multiple of the page size.
@@ -78,6 +82,7 @@ pub struct Probe {
     ring: RingBuf<MapData>,
     watched: HashMap<MapData, u32, u32>,
     comms: HashMap<MapData, [u8; COMM_LEN], u32>,
+    ports: HashMap<MapData, u32, u32>,
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     layers: Layers,
@@ -115,6 +120,7 @@ impl Probe {
             connecting: hooks::CONNECTING,
             closing: hooks::CLOSING,
             quiet: options.quiet.into(),
+            ports: options.watch_ports.into(),
         };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -131,6 +137,7 @@ impl Probe {
                 ring: map(&mut ebpf, "RING")?,
                 watched: map(&mut ebpf, "WATCHED")?,
                 comms: map(&mut ebpf, "COMMS")?,
+                ports: map(&mut ebpf, "PORTS")?,
                 counters: map(&mut ebpf, "COUNTERS")?,
                 ebpf,
                 _links: links,
@@ -175,6 +182,25 @@ impl Probe {
         self.comms
             .insert(comm, flags, 0)
             .map_err(|error| ProbeError::using("told which names to watch", &error))
+    }
+
+    /// Watches sockets with this local or remote port, whoever has them. It has an effect only if
+    /// [`Options::watch_ports`] was set.
+    pub fn watch_port(&mut self, port: u16) -> Result<(), ProbeError> {
+        self.ports
+            .insert(u32::from(port), 1, 0)
+            .map_err(|error| ProbeError::using("told which ports to watch", &error))
+    }
+
+    /// What each program has cost since it was loaded: runs and time. All zero where the kernel
+    /// does not count (`kernel.bpf_stats_enabled`).
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        let cost = |hook: &hooks::Hook| {
+            let info = self.ebpf.program(hook.program)?.info().ok()?;
+            let (runs, time) = (info.run_count(), info.run_time());
+            Some(ProgramCost { name: hook.program, runs, time })
+        };
+        hooks::HOOKS.iter().filter_map(cost).collect()
     }
 
     /// Sums of the counters over all CPUs, in the order of [`Counter::ALL`].

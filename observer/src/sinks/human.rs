@@ -111,7 +111,7 @@ impl<W: Write> Human<W> {
         writeln!(self.out)?;
         let heading = format!("{:<14} {:>7} {:>11}", "FINDING", "OPENED", "STILL OPEN");
         writeln!(self.out, "{}", self.palette.strong(&heading))?;
-        for kind in Kind::ALL {
+        for kind in Kind::OF_SOCKETS {
             let count = |of: &std::collections::BTreeMap<&'static str, u64>| {
                 of.get(kind.code()).copied().unwrap_or(0)
             };

@@ -34,6 +34,7 @@ impl Table {
                 self.remove_socket(*cookie, Gone::Destroyed);
                 None
             }
+            KernelEvent::SynRetransmitted { .. } => None,
             KernelEvent::Accepted { time, cookie, process, fd } => {
                 self.accepted(*time, *cookie, *process, *fd)
             }

@@ -129,6 +129,11 @@ impl Table {
         self.sockets.len()
     }
 
+    /// How many sockets there is room for.
+    pub fn capacity(&self) -> usize {
+        self.limits.sockets
+    }
+
     /// Whether no socket is known.
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()
@@ -137,6 +142,11 @@ impl Table {
     /// This life of a process.
     pub fn process(&self, key: ProcessKey) -> Option<&Process> {
         self.processes.get(&key.pid).filter(|process| process.key == key)
+    }
+
+    /// The process that has this number now.
+    pub fn process_by_pid(&self, pid: u32) -> Option<&Process> {
+        self.processes.get(&pid)
     }
 
     /// All processes that are known, by number.

@@ -16,6 +16,12 @@ impl Histogram {
     pub const BOUNDS: [f64; 14] =
         [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0];
 
+    /// Counts one more.
+    pub fn observe(&mut self, duration: Duration) {
+        self.counts[bucket(duration)] += 1;
+        self.sum += duration;
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -31,9 +37,7 @@ pub(crate) struct AtomicHistogram {
 
 impl AtomicHistogram {
     pub(crate) fn observe(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = Histogram::BOUNDS.partition_point(|bound| *bound < seconds);
-        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.counts[bucket(duration)].fetch_add(1, Ordering::Relaxed);
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.sum_ns.fetch_add(nanoseconds, Ordering::Relaxed);
     }
@@ -44,6 +48,11 @@ impl AtomicHistogram {
             sum: Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed)),
         }
     }
+}
+
+fn bucket(duration: Duration) -> usize {
+    let seconds = duration.as_secs_f64();
+    Histogram::BOUNDS.partition_point(|bound| *bound < seconds)
 }
 
 #[cfg(test)]

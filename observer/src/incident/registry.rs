@@ -1,0 +1,81 @@
+//! A finding about a socket that the registry and the kernel disagree about. The kernel's table may
+//! not have the socket any more.
+
+use std::time::Duration;
+
+use super::{DeviceFacts, Evidence, Finding, FindingEvent, message};
+use crate::{
+    detect::Kind,
+    model::{Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+    table::{Socket, Table},
+};
+
+/// What a finding is about.
+pub(crate) struct Subject<'a> {
+    /// The socket.
+    pub(crate) cookie: Cookie,
+    /// What the kernel's table has of it.
+    pub(crate) socket: Option<&'a Socket>,
+    /// Where it went, if the registry knows.
+    pub(crate) remote: Option<std::net::SocketAddr>,
+    /// The registry's word.
+    pub(crate) device: Option<DeviceFacts>,
+    /// The process of the pool.
+    pub(crate) pid: u32,
+}
+
+/// All of a finding but its number.
+pub(crate) fn describe(
+    table: &Table,
+    subject: Subject<'_>,
+    kind: Kind,
+    since: MonoTime,
+    budget: Duration,
+    now: MonoTime,
+) -> Finding {
+    let Subject { cookie, socket, remote, device, pid } = subject;
+    let mut holders = socket.map(|socket| table.holders(socket)).unwrap_or_default();
+    if kind == Kind::Unreleased {
+        // Who else holds it explains more than a second descriptor of the pool's.
+        holders.sort_by_key(|holder| holder.process.pid == pid);
+    }
+    let own = || {
+        let process = table.process_by_pid(pid);
+        let key = process.map_or(ProcessKey { pid, start_ns: 0 }, |process| process.key);
+        (key, table.comm(key))
+    };
+    let (process, comm) = match (kind, holders.first().cloned()) {
+        (Kind::Orphan | Kind::Unreleased, Some(Holder { process, comm, .. })) => (process, comm),
+        _ => own(),
+    };
+    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut finding = Finding {
+        event: FindingEvent::Opened,
+        id: 0,
+        kind,
+        time: now.max(since),
+        process,
+        comm,
+        cookie,
+        state: socket.map_or(TcpState::Close, |socket| socket.state),
+        ends: socket.map_or(Ends { local: nowhere, remote: remote.unwrap_or(nowhere) }, |socket| {
+            socket.ends
+        }),
+        netns: socket.map_or(0, |socket| socket.netns),
+        holders,
+        since,
+        budget,
+        evidence: match (kind, socket) {
+            (Kind::Overlap, Some(socket)) => table.life_evidence(socket),
+            (_, Some(socket)) => table.evidence(socket),
+            (_, None) => Evidence::Complete,
+        },
+        born_before_observer: socket.is_some_and(|socket| socket.born_before_observer),
+        unread: socket.map_or(0, Socket::unread),
+        device,
+        message: String::new(),
+        clear_reason: None,
+    };
+    finding.message = message::registry(&finding);
+    finding
+}
