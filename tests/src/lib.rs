@@ -39,6 +39,7 @@ pub mod certificates;
 pub mod cgroup;
 pub mod clock;
 pub mod fleet;
+pub mod journald;
 pub mod line;
 pub mod mosquitto;
 pub mod mqtt;

@@ -9,6 +9,7 @@ use crate::{
 };
 
 pub mod human;
+pub mod journal;
 pub mod json;
 pub mod output;
 mod style;

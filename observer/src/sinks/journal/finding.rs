@@ -1,0 +1,208 @@
+//! PURE. What the journal is told of a finding.
+
+use super::{Entry, catalog};
+use crate::{
+    clock::WallClock,
+    incident::{Finding, FindingEvent},
+};
+
+/// Priority of what is over: informational, for nobody needs to act on it (RFC 5424 section
+/// 6.2.1).
+const OVER: u8 = 6;
+
+/// The entry of `finding`. `clock` turns moments into wall-clock time; `suppressed` says how many
+/// updates of the same incident were not written since its last entry.
+pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
+    let (kind, event) = (finding.kind, finding.event);
+    let priority = match event {
+        FindingEvent::Opened | FindingEvent::Updated => kind.severity() as u8,
+        FindingEvent::Cleared => OVER,
+    };
+    let subject = format!("{kind} {} {}", event.code(), finding.id);
+    let mut entry = Entry::new(priority, &subject, &finding.message);
+    entry.add_message_id(kind.message_id());
+    entry.add("DOCUMENTATION", catalog::documentation(kind));
+    entry.add("OBJECT_PID", finding.process.pid);
+    entry.add("SOCKWARDEN_EVENT", event.code());
+    entry.add("SOCKWARDEN_INCIDENT", finding.id);
+    entry.add("SOCKWARDEN_KIND", kind);
+    entry.add("SOCKWARDEN_SEVERITY", kind.severity().name());
+    entry.add("SOCKWARDEN_COMM", &finding.comm);
+    // Decimal, as in the JSON lines.
+    entry.add("SOCKWARDEN_COOKIE", finding.cookie.0);
+    entry.add("SOCKWARDEN_STATE", finding.state);
+    entry.add("SOCKWARDEN_LOCAL", finding.ends.local);
+    entry.add("SOCKWARDEN_REMOTE", finding.ends.remote);
+    entry.add("SOCKWARDEN_NETNS", finding.netns);
+    entry.add_lines(
+        "SOCKWARDEN_HOLDERS",
+        finding
+            .holders
+            .iter()
+            .map(|holder| format!("{} {} {}", holder.process.pid, holder.comm, holder.fd)),
+    );
+    entry.add("SOCKWARDEN_SINCE", clock.wall(finding.since));
+    entry.add("SOCKWARDEN_AGE_MS", finding.age().as_millis());
+    entry.add("SOCKWARDEN_BUDGET_MS", finding.budget.as_millis());
+    entry.add("SOCKWARDEN_EVIDENCE", finding.evidence.code());
+    entry.add("SOCKWARDEN_BORN_BEFORE_OBSERVER", finding.born_before_observer);
+    entry.add("SOCKWARDEN_UNREAD", finding.unread);
+    if let Some(reason) = finding.clear_reason {
+        entry.add("SOCKWARDEN_CLEAR_REASON", reason.code());
+    }
+    if let Some(device) = &finding.device {
+        entry.add("SOCKWARDEN_DEVICE", &device.device);
+        entry.add("SOCKWARDEN_GENERATION", device.generation);
+        if let Some(other) = device.other {
+            entry.add("SOCKWARDEN_OTHER_COOKIE", other.0);
+        }
+        if let Some(overlap) = device.overlap {
+            entry.add("SOCKWARDEN_OVERLAP_US", overlap.as_micros());
+        }
+    }
+    if suppressed > 0 {
+        entry.add("SOCKWARDEN_SUPPRESSED", suppressed);
+    }
+    entry
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        detect::Kind,
+        incident::{ClearReason, DeviceFacts, Evidence},
+        model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+    };
+
+    /// A finding with every fact.
+    pub(in super::super) fn finding(kind: Kind, event: FindingEvent, id: u64) -> Finding {
+        let process = ProcessKey { pid: 4_242, start_ns: 1 };
+        let holder = |pid, comm: &[u8], fd| Holder {
+            process: ProcessKey { pid, start_ns: 1 },
+            comm: Comm::from_bytes(comm),
+            fd,
+        };
+        Finding {
+            event,
+            id,
+            kind,
+            time: MonoTime(75_000_000_000),
+            process,
+            comm: Comm::from_bytes("n\u{202e}ode".as_bytes()),
+            cookie: Cookie(4_711),
+            state: TcpState::CloseWait,
+            ends: Ends {
+                local: "10.0.0.1:40000".parse().expect("an address"),
+                remote: "[2001:db8::1]:1883".parse().expect("an address"),
+            },
+            netns: 4_026_531_840,
+            holders: vec![
+                holder(4_242, "n\u{202e}ode".as_bytes(), 12),
+                holder(4_243, b"my worker", 7),
+            ],
+            since: MonoTime(60_000_000_000),
+            budget: Duration::from_secs(10),
+            evidence: Evidence::Reconstructed,
+            born_before_observer: true,
+            unread: 17,
+            device: Some(DeviceFacts {
+                device: "gate\nPRIORITY=0".into(),
+                generation: 3,
+                other: Some(Cookie(4_710)),
+                overlap: Some(Duration::from_millis(5)),
+            }),
+            message: "node\n(pid 4242) holds fd 12".to_owned(),
+            clear_reason: (event == FindingEvent::Cleared).then_some(ClearReason::HandedOver),
+        }
+    }
+
+    fn clock() -> WallClock {
+        WallClock::at(MonoTime(0), jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    fn texts(entry: &Entry) -> Vec<String> {
+        entry.fields().iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    #[test]
+    fn every_fact_has_its_field() {
+        let entry = entry(&finding(Kind::CloseWait, FindingEvent::Cleared, 9), clock(), 5);
+        let expected = [
+            "MESSAGE=node\\u{a}(pid 4242) holds fd 12",
+            "PRIORITY=6",
+            "SYSLOG_IDENTIFIER=sockwarden",
+            "SYSLOG_FACILITY=3",
+            "MESSAGE_ID=47b848a0c43441a182df4e7782d7e9e1",
+            "DOCUMENTATION=file:///usr/share/doc/sockwarden/findings.md#close-wait",
+            "OBJECT_PID=4242",
+            "SOCKWARDEN_EVENT=cleared",
+            "SOCKWARDEN_INCIDENT=9",
+            "SOCKWARDEN_KIND=close-wait",
+            "SOCKWARDEN_SEVERITY=error",
+            "SOCKWARDEN_COMM=n\\u{202e}ode",
+            "SOCKWARDEN_COOKIE=4711",
+            "SOCKWARDEN_STATE=CLOSE_WAIT",
+            "SOCKWARDEN_LOCAL=10.0.0.1:40000",
+            "SOCKWARDEN_REMOTE=[2001:db8::1]:1883",
+            "SOCKWARDEN_NETNS=4026531840",
+            "SOCKWARDEN_HOLDERS=4242 n\\u{202e}ode 12\n4243 my worker 7",
+            "SOCKWARDEN_SINCE=1970-01-01T00:01:00Z",
+            "SOCKWARDEN_AGE_MS=15000",
+            "SOCKWARDEN_BUDGET_MS=10000",
+            "SOCKWARDEN_EVIDENCE=reconstructed",
+            "SOCKWARDEN_BORN_BEFORE_OBSERVER=true",
+            "SOCKWARDEN_UNREAD=17",
+            "SOCKWARDEN_CLEAR_REASON=handed-over",
+            "SOCKWARDEN_DEVICE=gate\\u{a}PRIORITY=0",
+            "SOCKWARDEN_GENERATION=3",
+            "SOCKWARDEN_OTHER_COOKIE=4710",
+            "SOCKWARDEN_OVERLAP_US=5000",
+            "SOCKWARDEN_SUPPRESSED=5",
+        ];
+        assert_eq!(texts(&entry), expected);
+        assert_eq!(entry.line(), "<6>close-wait cleared 9: node\\u{a}(pid 4242) holds fd 12");
+    }
+
+    #[test]
+    fn what_is_not_known_has_no_field() {
+        let mut finding = finding(Kind::DeadFd, FindingEvent::Opened, 1);
+        finding.device = None;
+        let entry = entry(&finding, clock(), 0);
+        let absent = ["CLEAR_REASON", "DEVICE", "GENERATION", "OTHER", "OVERLAP", "SUPPRESSED"];
+        for (name, _) in entry.fields() {
+            assert!(!absent.iter().any(|part| name.contains(part)), "{name}");
+        }
+        assert_eq!(entry.fields().len(), 24);
+    }
+
+    #[test]
+    fn the_priority_is_the_severity_until_it_is_over() {
+        for kind in Kind::ALL {
+            let severity = kind.severity() as u8;
+            for (event, priority) in [
+                (FindingEvent::Opened, severity),
+                (FindingEvent::Updated, severity),
+                (FindingEvent::Cleared, 6),
+            ] {
+                let entry = entry(&finding(kind, event, 1), clock(), 0);
+                assert_eq!(entry.fields()[1], ("PRIORITY", priority.to_string()), "{kind}");
+                assert!(entry.line().starts_with(&format!("<{priority}>{kind} ")));
+            }
+        }
+    }
+
+    #[test]
+    fn journald_takes_every_name() {
+        // journald-native.c, journal_field_valid().
+        let entry = entry(&finding(Kind::Overlap, FindingEvent::Cleared, 1), clock(), 1);
+        for (name, _) in entry.fields() {
+            assert!(name.len() <= 64, "{name}");
+            assert!(name.starts_with(|c: char| c.is_ascii_uppercase()), "{name}");
+            let may = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            assert!(name.chars().all(may), "{name}");
+        }
+    }
+}
