@@ -14,7 +14,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{kernel, probe};
+use crate::{kernel, life::privileges, probe};
 
 /// The hidden verb of the second process.
 pub const VERB: &str = "hold-hooks";
@@ -43,11 +43,11 @@ impl HookHolder {
     }
 }
 
-/// The second process: holds what it can, until its input ends.
+/// The second process: holds what it can, without any privilege from then on, until its input ends.
 ///
 /// # Errors
 ///
-/// When its input cannot be read.
+/// When its input cannot be read, or its privileges stay.
 pub fn hold() -> io::Result<()> {
     let _held: Vec<OwnedFd> = probe::syscall_tracepoints()
         .filter_map(|name| {
@@ -57,5 +57,6 @@ pub fn hold() -> io::Result<()> {
             kernel::open_tracepoint(id.trim().parse().ok()?).ok()
         })
         .collect();
+    privileges::renounce().map_err(io::Error::other)?;
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }

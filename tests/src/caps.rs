@@ -2,6 +2,7 @@
 
 use crate::TempDir;
 use crate::watch::{Builder, binary};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A copy of the observer that every user may run, wherever the build directory is.
@@ -11,12 +12,22 @@ pub struct PublicCopy(TempDir);
 impl PublicCopy {
     /// Copies it.
     pub fn new() -> Self {
+        Self::of(&binary())
+    }
+
+    /// Copies another program; it is called `sockwarden` then.
+    pub fn of(program: &Path) -> Self {
         let directory = TempDir::new();
         // Not by ourselves: a process that another test forks meanwhile would inherit the
         // descriptor that writes, and the copy could not be executed (ETXTBSY).
-        let copied = Command::new("cp").arg(binary()).arg(directory.join("sockwarden")).status();
+        let copied = Command::new("cp").arg(program).arg(directory.join("sockwarden")).status();
         assert!(copied.is_ok_and(|status| status.success()), "the observer can be copied");
         Self(directory)
+    }
+
+    /// The copy.
+    pub fn path(&self) -> PathBuf {
+        self.0.join("sockwarden")
     }
 
     /// Runs `observer` as the user nobody, with these capabilities (`bpf`, `perfmon`) and no
@@ -31,7 +42,7 @@ impl PublicCopy {
             format!("--inh-caps=-all{list}"),
             format!("--ambient-caps=-all{list}"),
         ];
-        observer.through(&wrapper).binary(self.0.join("sockwarden"))
+        observer.through(&wrapper).binary(self.path())
     }
 }
 
@@ -39,6 +50,22 @@ impl Default for PublicCopy {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The words before a program that is the user nobody with these capabilities (`bpf`, `perfmon`),
+/// can never have others, and gets no new privileges: what the systemd unit does.
+pub fn as_by_the_unit(capabilities: &[&str]) -> Vec<String> {
+    let list: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+    vec![
+        "setpriv".to_owned(),
+        "--reuid=65534".to_owned(),
+        "--regid=65534".to_owned(),
+        "--clear-groups".to_owned(),
+        "--no-new-privs".to_owned(),
+        format!("--bounding-set=-all{list}"),
+        format!("--inh-caps=-all{list}"),
+        format!("--ambient-caps=-all{list}"),
+    ]
 }
 
 /// The words before an observer in a mount namespace of its own, in which `script` has run.

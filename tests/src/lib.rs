@@ -17,7 +17,7 @@
 //! Modules in reading order: [`line`](mod@line) what the observer prints, [`watch`] the observer as
 //! a process,
 //! [`app`] the watched programs, [`peer`] the other ends, [`ss`] and [`oracle`] the second opinion,
-//! [`netns`], [`cgroup`] and [`caps`] the surroundings. [`fleet`] is apart from these: what the
+//! [`netns`], [`cgroup`], [`caps`] and [`sandbox`] the surroundings. [`fleet`] is apart from these: what the
 //! programs that `cargo xtask bench pool` compares have in common.
 //!
 //! The scenarios `pool_*` run the library `pool` within the test, against a real broker:
@@ -47,6 +47,7 @@ pub mod netns;
 pub mod oracle;
 pub mod peer;
 pub mod pools;
+pub mod sandbox;
 pub mod ss;
 pub mod wait;
 pub mod watch;

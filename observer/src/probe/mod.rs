@@ -27,6 +27,7 @@ use crate::reading::ProgramCost;
 pub use btf::BtfError;
 pub use error::ProbeError;
 pub use hooks::syscall_tracepoints;
+pub use offsets::KERNEL_BTF;
 pub use tracefs::TRACEFS;
 
 mod btf;
@@ -35,6 +36,15 @@ mod hooks;
 mod offsets;
 mod privileges;
 mod tracefs;
+
+/// Fails if this process may not observe `layers`; asks the kernel for nothing but its status.
+///
+/// # Errors
+///
+/// [`ProbeError::NotPermitted`] and [`ProbeError::PidNamespace`].
+pub fn may_observe(layers: Layers) -> Result<(), ProbeError> {
+    privileges::check(layers)
+}
 
 /// The program, made by `cargo xtask build-ebpf` and put here by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockwarden.bpf.o"));

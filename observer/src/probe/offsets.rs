@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Where the kernel shows its own types.
-pub(super) const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// What the program needs to know of the kernel's structs.
 #[derive(Clone, Copy, Debug)]
