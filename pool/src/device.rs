@@ -166,6 +166,17 @@ impl Device {
         Ok(self)
     }
 
+    /// A user name without a password, as brokers want it that take it for a token.
+    ///
+    /// # Errors
+    ///
+    /// [`CallerError::InvalidField`] when it is too long.
+    pub fn username(mut self, username: impl Into<String>) -> Result<Self, CallerError> {
+        let credentials = Credentials::new(username.into(), bytes::Bytes::new())?;
+        self.credentials = Some(Box::new(Credentials { password: None, ..credentials }));
+        Ok(self)
+    }
+
     /// What the broker publishes when this device's session ends without a DISCONNECT.
     pub fn will(mut self, will: Will) -> Self {
         self.will = Some(Box::new(will));

@@ -87,6 +87,23 @@ impl Pool {
         Ok(())
     }
 
+    /// Whether so many more devices can be added, as far as descriptors go. With 0: whether one
+    /// can be taken out and put in again.
+    ///
+    /// # Errors
+    ///
+    /// [`DescriptorBudget`](crate::OperatorError::DescriptorBudget), [`CallerError::Closed`].
+    pub fn check_room(&self, devices: usize) -> Result<(), Error> {
+        let mut directory = self.shared.directory();
+        if directory.closed {
+            return Err(CallerError::Closed.into());
+        }
+        // A promise to nobody, taken back before the lock is.
+        directory.descriptors().promise(devices as u64)?;
+        directory.descriptors().give_back(devices as u64);
+        Ok(())
+    }
+
     /// Ends a device's session and takes it out of the pool. Returns when its socket is gone.
     ///
     /// # Errors
