@@ -32,7 +32,9 @@ pub use roster::{Loaded, Reloaded, Roster};
 pub use store::{Store, StoreError};
 
 /// A device as people write it: in a file, in the API. What is `None` comes from the template.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(deny_unknown_fields, default, expecting = "a device: an object or a table with an id")]
 pub struct DeviceSpec {
     /// Its name.
@@ -55,7 +57,9 @@ pub struct DeviceSpec {
 }
 
 /// A will.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(
     deny_unknown_fields,
     default,
@@ -74,7 +78,9 @@ pub struct WillSpec {
 }
 
 /// A topic filter and its quality of service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(
     deny_unknown_fields,
     default,
@@ -89,7 +95,7 @@ pub struct SubscriptionSpec {
 }
 
 /// A text that nobody may see: `Debug` shows dots. It is written only into the store.
-#[derive(Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(transparent)]
 pub struct Secret(pub String);
 

@@ -40,6 +40,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod fleet;
 pub mod journald;
+pub mod http;
 pub mod line;
 pub mod mosquitto;
 pub mod mqtt;

@@ -5,13 +5,17 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use clap::Args;
 
 use super::{Failure, exit};
-use crate::detect::Kind;
+use crate::{api::openapi, detect::Kind};
 
 /// Name of a page below the folder, and what makes it.
 type Page = (&'static str, fn() -> String);
 
 /// The generated pages.
-const PAGES: &[Page] = &[("findings.md", findings)];
+const PAGES: &[Page] = &[
+    ("api.md", openapi::page),
+    ("findings.md", findings),
+    ("openapi.json", || openapi::document().to_owned()),
+];
 
 /// Writes the generated pages, or tells whether they are up to date.
 #[derive(Debug, Args)]

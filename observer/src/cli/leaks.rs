@@ -1,15 +1,197 @@
-//! `sockwarden leaks`.
+//! `sockwarden leaks`: what is leaked now, as the daemon sees it.
 
 use clap::Args;
 
-use super::Failure;
+use super::{
+    Failure,
+    asking::{self, Out, Place},
+    columns::{Cell, age, align, plain},
+    exit,
+};
+use crate::{
+    api::shapes::{Finding, FindingPage, News},
+    detect::Kind,
+    escape,
+    sinks::Palette,
+};
 
-/// Not there yet.
+/// Longest message in the table, characters.
+const MESSAGE: usize = 400;
+
+/// Shows the findings that are open in the daemon; the exit code is 1 if there are any.
 #[derive(Debug, Args)]
-pub(super) struct Leaks {}
+pub(super) struct Leaks {
+    /// Only this kind (see docs/findings.md).
+    #[arg(long, value_parser = kind)]
+    kind: Option<Kind>,
+    /// Only this process.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Then show what opens, changes and clears, until Ctrl-C.
+    #[arg(long)]
+    follow: bool,
+    /// One JSON object a line (docs/json.md).
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
 
 impl Leaks {
     pub(super) fn run(self) -> Result<u8, Failure> {
-        Err(Failure::unable("not there yet"))
+        asking::run(self.show())
+    }
+
+    async fn show(self) -> Result<u8, Failure> {
+        let (client, out) = (self.place.client(), Out::new());
+        // Before the list is asked for, so that nothing falls between the two.
+        let news = if self.follow {
+            Some(client.follow("/api/v1/events?types=finding,loss").await?)
+        } else {
+            None
+        };
+        let findings = asking::pages(&client, &self.path(), |page: FindingPage| {
+            (page.findings, page.next.map(|next| next.to_string()))
+        })
+        .await?;
+        if self.json {
+            let lines: Result<Vec<_>, _> =
+                findings.iter().map(|finding| asking::typed("finding", finding)).collect();
+            out.lines(lines?)?;
+        } else if findings.is_empty() {
+            out.line(&out.palette.good("nothing is leaked"))?;
+        } else {
+            out.lines(table(&findings, out.palette))?;
+        }
+        if let Some(mut news) = news {
+            while let Some(line) = news.next().await {
+                let Ok(entry) = serde_json::from_slice(&line) else { continue };
+                if !self.tell(&out, &entry)? {
+                    return Ok(exit::OK);
+                }
+            }
+            return Err(Failure::unable("the daemon has ended"));
+        }
+        Ok(if findings.is_empty() { exit::OK } else { exit::FINDING })
+    }
+
+    fn path(&self) -> String {
+        let kind = self.kind.map(|kind| format!("&kind={kind}")).unwrap_or_default();
+        let pid = self.pid.map(|pid| format!("&pid={pid}")).unwrap_or_default();
+        format!("/api/v1/findings?limit=10000{kind}{pid}")
+    }
+
+    /// Shows an entry of the stream; false when nobody reads any more.
+    fn tell(&self, out: &Out, entry: &News) -> Result<bool, Failure> {
+        if let News::Finding(finding) = entry
+            && (self.kind.is_some_and(|kind| kind.code() != finding.kind)
+                || self.pid.is_some_and(|pid| pid != finding.pid))
+        {
+            return Ok(true);
+        }
+        if self.json {
+            return out.line(&crate::api::to_json(entry).map_err(Failure::unable)?);
+        }
+        let palette = out.palette;
+        let line = match entry {
+            News::Finding(finding) => {
+                let message = escape::short(&finding.message, MESSAGE);
+                let text = format!("{:<8} {:<13} {message}", finding.event, shown(&finding.kind));
+                match &*finding.event {
+                    "opened" => palette.alarm(&text),
+                    "cleared" => palette.good(&text),
+                    _ => palette.caution(&text),
+                }
+            }
+            News::Loss { cause, lost } => {
+                palette.alarm(&format!("{lost} records lost ({})", shown(cause)))
+            }
+            News::Gap { lost } => {
+                palette.alarm(&format!("{lost} entries missed: this terminal was too slow"))
+            }
+            News::Pool(_) => return Ok(true),
+        };
+        out.line(&line)
+    }
+}
+
+fn table(findings: &[Finding], palette: Palette) -> Vec<String> {
+    let alarm = |text: &str| palette.alarm(text);
+    let caution = |text: &str| palette.caution(text);
+    let heading = ["SEVERITY", "KIND", "AGE", "PROCESS", "FD", "REMOTE", "MESSAGE"];
+    let cell = |text: String| -> Cell<'_> { (text, &plain) };
+    let rows: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let severity: Cell<'_> = match &*finding.severity {
+                "warning" => (shown(&finding.severity), &caution),
+                _ => (shown(&finding.severity), &alarm),
+            };
+            // A socket that is older than the watch has been so for longer than is known.
+            let least = if finding.born_before_observer { "≥" } else { "" };
+            let fd = finding.holders.iter().find(|holder| holder.pid == finding.pid);
+            [
+                severity,
+                cell(shown(&finding.kind)),
+                cell(format!("{least}{}", age(finding.age_ms))),
+                cell(format!("{} ({})", shown(&finding.comm), finding.pid)),
+                cell(fd.map_or_else(|| "-".to_owned(), |holder| holder.fd.to_string())),
+                cell(shown(&finding.remote)),
+                cell(escape::short(&finding.message, MESSAGE).into_owned()),
+            ]
+        })
+        .collect();
+    align(heading, |text| palette.strong(text), &rows)
+}
+
+fn shown(text: &str) -> String {
+    escape::short(text, 64).into_owned()
+}
+
+fn kind(code: &str) -> Result<Kind, String> {
+    Kind::from_code(code).ok_or_else(|| {
+        let all = Kind::ALL.map(Kind::code).join(", ");
+        format!("`{code}` is no kind of finding; there are {all}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::shapes::Holder;
+
+    #[test]
+    fn a_hostile_name_cannot_write_on_the_terminal() {
+        let finding = Finding {
+            event: "opened".into(),
+            id: 1,
+            kind: "close-wait".into(),
+            pid: 7,
+            comm: "\x1b[31mx\u{202e}".into(),
+            cookie: 1,
+            state: "CLOSE_WAIT".into(),
+            local: "127.0.0.1:1".into(),
+            remote: "127.0.0.1:2".into(),
+            holders: vec![
+                Holder { pid: 8, comm: "y".into(), fd: 4 },
+                Holder { pid: 7, comm: "x".into(), fd: 5 },
+            ],
+            since: "2026-11-22T00:00:00.000000Z".into(),
+            age_ms: 61_000,
+            budget_ms: 10_000,
+            evidence: "complete".into(),
+            born_before_observer: true,
+            message: "a\nb\u{9b}c".into(),
+            severity: "error".into(),
+            device: None,
+            generation: None,
+            overlap_us: None,
+        };
+        let lines = table(&[finding], Palette::default());
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[1],
+            "error     close-wait  ≥1m01s  \\u{1b}[31mx\\u{202e} (7)  5   127.0.0.1:2  a\\u{a}b\\u{9b}c"
+        );
     }
 }

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{demo::child::Child, linger, observer::ObserverError};
 
+mod asking;
 mod check;
+mod columns;
 mod config;
 mod demo;
 mod devices;

@@ -1,18 +1,14 @@
 //! One JSON object a line. The format is a promise: `docs/json.md`.
 
+pub mod shapes;
+
 use std::io::{self, Write};
 
-use jiff::Timestamp;
 use serde::Serialize;
 
+use self::shapes::{ends, rfc3339};
 use super::{Report, Sink, Summary};
-use crate::{
-    clock::WallClock,
-    correlate::SeenTransition,
-    incident::Finding,
-    model::{Ends, Holder},
-    table::{Socket, Table},
-};
+use crate::{clock::WallClock, correlate::SeenTransition};
 
 /// Writes reports as JSON lines.
 pub struct Json<W: Write> {
@@ -40,14 +36,18 @@ impl<W: Write> Sink for Json<W> {
             }
             Report::Transition(_) if !self.transitions => Ok(()),
             Report::Transition(seen) => self.line(&Line::transition(seen, clock)),
-            Report::Finding(finding) => self.line(&Line::finding(finding, clock)),
+            Report::Finding(finding) => {
+                self.line(&Line::Finding(shapes::Finding::new(finding, finding.time, clock)))
+            }
             Report::Loss { cause, lost } => self.line(&Line::Loss { cause, lost }),
             Report::Sockets { table, ports } => {
                 let mut count = 0;
                 for socket in table.sockets() {
                     if socket.ends.are_on(ports) {
                         count += 1;
-                        self.line(&Line::socket(table, socket, clock))?;
+                        let (holders, evidence) = (table.holders(socket), table.evidence(socket));
+                        let shape = shapes::Socket::new(socket, &holders, evidence, clock);
+                        self.line(&Line::Socket(shape))?;
                     }
                 }
                 self.line(&Line::Sockets { count })
@@ -80,52 +80,16 @@ enum Line<'a> {
         local: String,
         remote: String,
     },
-    Finding {
-        event: &'static str,
-        id: u64,
-        kind: &'static str,
-        pid: u32,
-        comm: &'a str,
-        cookie: u64,
-        state: &'static str,
-        local: String,
-        remote: String,
-        holders: Vec<HolderLine>,
-        since: String,
-        age_ms: u64,
-        budget_ms: u64,
-        evidence: &'static str,
-        born_before_observer: bool,
-        message: &'a str,
-    },
+    Finding(shapes::Finding),
     Loss {
         cause: &'a str,
         lost: u64,
     },
-    Socket {
-        cookie: u64,
-        state: &'static str,
-        local: String,
-        remote: String,
-        netns: u32,
-        pid: Option<u32>,
-        comm: Option<String>,
-        holders: Vec<HolderLine>,
-        since: String,
-        born_before_observer: bool,
-        evidence: &'static str,
-    },
+    Socket(shapes::Socket),
     Sockets {
         count: usize,
     },
     Summary(&'a Summary),
-}
-
-#[derive(Serialize)]
-struct HolderLine {
-    pid: u32,
-    comm: String,
-    fd: i32,
 }
 
 impl<'a> Line<'a> {
@@ -146,72 +110,4 @@ impl<'a> Line<'a> {
             remote,
         }
     }
-
-    fn finding(finding: &'a Finding, clock: WallClock) -> Self {
-        let (local, remote) = ends(&finding.ends);
-        Self::Finding {
-            event: finding.event.code(),
-            id: finding.id,
-            kind: finding.kind.code(),
-            pid: finding.process.pid,
-            comm: finding.comm.as_str(),
-            cookie: finding.cookie.0,
-            state: finding.state.name(),
-            local,
-            remote,
-            holders: holder_lines(&finding.holders),
-            since: rfc3339(clock.wall(finding.since)),
-            age_ms: millis(finding.age()),
-            budget_ms: millis(finding.budget),
-            evidence: finding.evidence.code(),
-            born_before_observer: finding.born_before_observer,
-            message: &finding.message,
-        }
-    }
-
-    fn socket(table: &Table, socket: &Socket, clock: WallClock) -> Self {
-        let (local, remote) = ends(&socket.ends);
-        let owner = socket.owner.as_ref().map(|owner| (owner.process.pid, owner.comm.clone()));
-        let holders = table.holders(socket);
-        // As in the stream: where nobody was seen to connect or accept it, the first who has it.
-        let first = || holders.first().map(|holder| (holder.process.pid, holder.comm.clone()));
-        let (pid, comm) = owner.or_else(first).unzip();
-        Self::Socket {
-            cookie: socket.cookie.0,
-            state: socket.state.name(),
-            local,
-            remote,
-            netns: socket.netns,
-            pid,
-            comm: comm.map(|comm| comm.as_str().to_owned()),
-            holders: holder_lines(&holders),
-            since: rfc3339(clock.wall(socket.state_since)),
-            born_before_observer: socket.born_before_observer,
-            evidence: table.evidence(socket).code(),
-        }
-    }
-}
-
-fn holder_lines(holders: &[Holder]) -> Vec<HolderLine> {
-    holders
-        .iter()
-        .map(|holder| HolderLine {
-            pid: holder.process.pid,
-            comm: holder.comm.as_str().to_owned(),
-            fd: holder.fd,
-        })
-        .collect()
-}
-
-fn ends(ends: &Ends) -> (String, String) {
-    (ends.local.to_string(), ends.remote.to_string())
-}
-
-fn rfc3339(time: Timestamp) -> String {
-    // Always six digits, so that lines sort as text.
-    format!("{time:.6}")
-}
-
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
