@@ -30,6 +30,8 @@
 //! [`mosquitto`] the broker, [`mqtt`] the other clients, [`pools`] what pools of scenarios have in
 //! common, [`certificates`] for TLS. Their brokers listen below the range of ports that the kernel
 //! hands out, so that nobody takes a port while its broker is down. They need no root.
+//!
+//! [`prometheus`] judges and scrapes what the daemon counts.
 
 #![forbid(unsafe_code)]
 
@@ -49,6 +51,7 @@ pub mod oracle;
 pub mod peer;
 pub mod pools;
 pub mod sandbox;
+pub mod prometheus;
 pub mod ss;
 pub mod wait;
 pub mod watch;

@@ -12,13 +12,23 @@ const STEP: Duration = Duration::from_millis(10);
 
 /// Calls `attempt` until it has something, or panics with what the last one said.
 #[track_caller]
-pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = clock::now() + PATIENCE;
+pub fn until<T>(what: &str, attempt: impl FnMut() -> Result<T, String>) -> T {
+    within(PATIENCE, what, attempt)
+}
+
+/// As [`until`], for what takes longer by its nature.
+#[track_caller]
+pub fn within<T>(
+    patience: Duration,
+    what: &str,
+    mut attempt: impl FnMut() -> Result<T, String>,
+) -> T {
+    let deadline = clock::now() + patience;
     loop {
         match attempt() {
             Ok(value) => return value,
             Err(why) if clock::now() > deadline => {
-                panic!("waited {PATIENCE:?} for {what}:\n{why}")
+                panic!("waited {patience:?} for {what}:\n{why}")
             }
             Err(_) => thread::sleep(STEP),
         }

@@ -5,7 +5,11 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 use clap::Args;
 
 use super::{Failure, exit};
-use crate::{api::openapi, detect::Kind};
+use crate::{
+    api::openapi,
+    detect::Kind,
+    sinks::{journal, metrics},
+};
 
 /// Name of a page below the folder, and what makes it.
 type Page = (&'static str, fn() -> String);
@@ -14,7 +18,9 @@ type Page = (&'static str, fn() -> String);
 const PAGES: &[Page] = &[
     ("api.md", openapi::page),
     ("findings.md", findings),
+    ("metrics.md", metrics::page),
     ("openapi.json", || openapi::document().to_owned()),
+    ("../deploy/sockwarden.catalog", journal::catalog),
 ];
 
 /// Writes the generated pages, or tells whether they are up to date.

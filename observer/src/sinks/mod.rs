@@ -11,6 +11,7 @@ use crate::{
 pub mod human;
 pub mod journal;
 pub mod json;
+pub mod metrics;
 pub mod output;
 mod style;
 
