@@ -1,4 +1,24 @@
 //! What the daemon goes by: `/etc/sockwarden/config.toml`, parsed once into these types.
+//!
+//! `keys` has one row for each key, and everything else follows from it: what is read (`parse`), what
+//! is shown (`show`), what a reload can change (`changes`), and `docs/config.md` (`document`). All of
+//! that is PURE; the only EDGE is `load`.
+
+mod builder;
+mod changes;
+mod complaint;
+mod document;
+pub(crate) mod duration;
+mod form;
+mod key;
+mod keys;
+mod load;
+mod nearest;
+mod parse;
+mod rules;
+mod show;
+mod source;
+mod written;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,6 +27,16 @@ use std::{
 };
 
 use crate::{detect::Budgets, fleet::Template, probe::Layers};
+
+pub use builder::pool_builder;
+pub use changes::{Applies, Change, What, changes};
+pub use complaint::{Complaint, Complaints};
+pub use document::{example, page};
+pub use load::{LoadError, PasswordError};
+pub use show::show;
+
+/// Where the daemon looks unless it is told another file.
+pub const DEFAULT_PATH: &str = "/etc/sockwarden/config.toml";
 
 /// Everything that the daemon is told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,11 +85,16 @@ pub struct Watch {
 /// The pool and its broker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// `mqtt://`, `mqtts://`, `ws://` or `wss://`.
+    /// `mqtt://`, `mqtts://`, `ws://` or `wss://`; without what `tls` says, which [`pool_builder`]
+    /// joins to it.
     pub broker: pool::Broker,
+    /// Whom to trust and who we are, behind `mqtts` and `wss`.
+    pub tls: Tls,
     /// 3.1.1 or 5.
     pub version: pool::Version,
-    /// A profile, with what was changed in it.
+    /// The profile that `limits` began as.
+    pub profile: Profile,
+    /// The profile, with what was changed in it.
     pub limits: pool::Limits,
     /// For devices that have no own one.
     pub keep_alive: Duration,
@@ -79,6 +114,33 @@ pub struct Pool {
     pub buffers: pool::Buffers,
     /// Descriptors that stay free; `None` for the pool's default.
     pub descriptor_headroom: Option<u64>,
+}
+
+/// Whom to trust and who we are. The files are read when the pool is built.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM with the authorities to trust; `None` for those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM with our certificate chain; there if and only if `client_key` is.
+    pub client_certificate: Option<PathBuf>,
+    /// PEM with our key.
+    pub client_key: Option<PathBuf>,
+    /// The name in the broker's certificate, where it is not the host of the address.
+    pub server_name: Option<String>,
+    /// Protocols to offer by ALPN (RFC 7301), the preferred one first.
+    pub alpn: Vec<String>,
+}
+
+/// Limits with a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// [`pool::Limits::article`].
+    Article,
+    /// [`pool::Limits::paced`].
+    #[default]
+    Paced,
+    /// [`pool::Limits::adaptive`].
+    Adaptive,
 }
 
 /// User name and the file that has the password in its first line.
@@ -136,6 +198,40 @@ pub struct Privileges {
     pub user: String,
     /// Where the daemon keeps its lock and its socket.
     pub runtime_directory: PathBuf,
+}
+
+impl Pool {
+    /// The pool's own defaults towards `broker`.
+    pub fn new(broker: pool::Broker) -> Self {
+        let profile = Profile::default();
+        Self {
+            broker,
+            tls: Tls::default(),
+            version: pool::Version::default(),
+            profile,
+            limits: profile.limits(),
+            keep_alive: Duration::from_secs(60),
+            clean_start: false,
+            session_expiry: Duration::from_secs(3_600),
+            credentials: None,
+            sources: Vec::new(),
+            redirects: Vec::new(),
+            timeouts: pool::Timeouts::default(),
+            buffers: pool::Buffers::default(),
+            descriptor_headroom: None,
+        }
+    }
+}
+
+impl Profile {
+    /// The limits of this name.
+    pub fn limits(self) -> pool::Limits {
+        match self {
+            Self::Article => pool::Limits::article(),
+            Self::Paced => pool::Limits::paced(),
+            Self::Adaptive => pool::Limits::adaptive(),
+        }
+    }
 }
 
 impl Default for Watch {

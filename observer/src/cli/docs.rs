@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Failure, exit};
 use crate::{
     api::openapi,
+    config,
     detect::Kind,
     sinks::{journal, metrics},
 };
@@ -17,9 +18,11 @@ type Page = (&'static str, fn() -> String);
 /// The generated pages.
 const PAGES: &[Page] = &[
     ("api.md", openapi::page),
+    ("config.md", config::page),
     ("findings.md", findings),
     ("metrics.md", metrics::page),
     ("openapi.json", || openapi::document().to_owned()),
+    ("../deploy/config.toml", config::example),
     ("../deploy/sockwarden.catalog", journal::catalog),
 ];
 

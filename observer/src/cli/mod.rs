@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo::child::Child, linger, observer::ObserverError};
+use crate::{config::duration, demo::child::Child, linger, observer::ObserverError};
 
 mod asking;
 mod check;
@@ -13,7 +13,6 @@ mod config;
 mod demo;
 mod devices;
 mod docs;
-mod duration;
 mod leaks;
 mod logger;
 mod publish;
