@@ -39,7 +39,7 @@ pub(crate) use json::to_string as to_json;
 
 pub use backend::{Backend, MetricsText};
 pub use counters::{Counters, RequestCount, Usage};
-pub use health::{Health, Heartbeat, Report as HealthReport};
+pub use health::{Health, Report as HealthReport};
 pub use listen::{ListenError, UnixDoor, bind_tcp, bind_unix};
 pub use roster::{Entry, Origin, Roster, RosterError};
 pub use server::{Listeners, Server};

@@ -11,10 +11,12 @@ mod tally;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    sync::Arc,
     time::Duration,
 };
 
 use observer_ebpf::counter::Counter;
+use tokio::sync::Notify;
 
 use crate::{
     clock::{self, WallClock},
@@ -150,6 +152,11 @@ impl Observer {
     pub fn join(&mut self, join: Join) {
         self.correlator.follow_registry(std::process::id());
         self.join = Some(join);
+    }
+
+    /// Woken when the pool waits for a receipt: the ring should be looked at.
+    pub fn awaited(&self) -> Option<Arc<Notify>> {
+        self.join.as_ref().map(Join::awaited)
     }
 
     /// Watches more: what is in `selection` and was not named before. What was named stays.

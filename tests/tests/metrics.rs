@@ -284,6 +284,7 @@ fn own() -> Own {
         footprint: Footprint::read(),
         journal_entries_lost: 0,
         events_dropped: 0,
+        messages_unread: 0,
         requests: BTreeMap::from([(("/metrics", 200), 1)]),
     }
 }

@@ -142,7 +142,7 @@ mod tests {
                 desk: Desk::new(4).0,
                 pool: None,
                 roster: None,
-                health: Health::new(),
+                health: Health::default(),
                 counters: Arc::clone(&counters),
                 metrics: Arc::new(|| Box::pin(async { Err(crate::desk::Gone) })),
                 messages: broadcast::channel(4).0,

@@ -4,17 +4,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{model::MonoTime, probe::Layers};
+use crate::{life::watchdog::Beats, model::MonoTime, probe::Layers};
+
+/// How long a loop may be silent. Chosen: far longer than the longest thing that any of them does.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the parts of the daemon say of themselves; clone it freely.
 #[derive(Clone, Debug, Default)]
@@ -26,25 +26,8 @@ struct State {
     has_snapshot: bool,
     is_ending: bool,
     privileges: Option<String>,
-    loops: BTreeMap<&'static str, Beat>,
+    beats: Beats,
     faults: BTreeMap<&'static str, String>,
-}
-
-#[derive(Clone, Debug)]
-struct Beat {
-    last: Arc<AtomicU64>,
-    patience: Duration,
-}
-
-/// With this a loop says that it goes round. It costs one atomic store.
-#[derive(Clone, Debug)]
-pub struct Heartbeat(Arc<AtomicU64>);
-
-impl Heartbeat {
-    /// The loop was alive at `now`.
-    pub fn beat(&self, now: MonoTime) {
-        self.0.fetch_max(now.0, Ordering::Relaxed);
-    }
 }
 
 /// The answer to `/healthz` and `/readyz`.
@@ -64,9 +47,9 @@ pub struct Report {
 }
 
 impl Health {
-    /// Nothing has been said yet: alive, and not ready.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing has been said yet: alive, and not ready. `beats` tells which loops turn.
+    pub fn new(beats: Beats) -> Self {
+        Self(Arc::new(Mutex::new(State { beats, ..State::default() })))
     }
 
     /// These programs are attached.
@@ -82,13 +65,6 @@ impl Health {
     /// What the daemon may still do after it gave its privileges away: one line for people.
     pub fn privileges(&self, text: impl Into<String>) {
         self.state().privileges = Some(text.into());
-    }
-
-    /// A loop began at `now`. It is dead when it was silent for longer than `patience`.
-    pub fn watch_loop(&self, name: &'static str, patience: Duration, now: MonoTime) -> Heartbeat {
-        let last = Arc::new(AtomicU64::new(now.0));
-        self.state().loops.insert(name, Beat { last: Arc::clone(&last), patience });
-        Heartbeat(last)
     }
 
     /// The daemon is not ready for this reason; `None` takes it back. One reason for each `part`.
@@ -109,12 +85,7 @@ impl Health {
     pub fn report(&self, now: MonoTime) -> Report {
         let state = self.state();
         let mut reasons = Vec::new();
-        for (name, beat) in &state.loops {
-            let silent = now.since(MonoTime(beat.last.load(Ordering::Relaxed)));
-            if silent > beat.patience {
-                reasons.push(format!("the loop `{name}` has not moved for {} s", silent.as_secs()));
-            }
-        }
+        reasons.extend(state.beats.stuck(now, PATIENCE).iter().map(ToString::to_string));
         let alive = reasons.is_empty();
         if state.layers.is_none() {
             reasons.push("the programs are not attached to the kernel yet".to_owned());
@@ -143,8 +114,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::life::watchdog::Loop;
 
     fn at(seconds: u64) -> MonoTime {
         MonoTime(seconds * 1_000_000_000)
@@ -152,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_daemon_is_ready_when_all_parts_have_said_so() {
-        let health = Health::new();
+        let health = Health::new(Beats::default());
         let layers = Layers::Ab;
         assert!(health.report(at(0)).alive && !health.report(at(0)).ready);
         health.attached(layers);
@@ -171,15 +141,14 @@ mod tests {
 
     #[test]
     fn a_loop_that_stands_still_is_dead_until_it_moves() {
-        let health = Health::new();
-        let heart = health.watch_loop("observer", SECOND, at(10));
-        assert!(health.report(at(11)).alive);
-        let report = health.report(at(12));
+        let beats = Beats::default();
+        let health = Health::new(beats.clone());
+        beats.beat(Loop::Observer, at(10));
+        assert!(health.report(at(20)).alive);
+        let report = health.report(at(21));
         assert!(!report.alive && !report.ready);
-        assert!(report.reasons[0].contains("`observer` has not moved for 2 s"), "{report:?}");
-        heart.beat(at(12));
-        // A late word of an older moment changes nothing.
-        heart.beat(at(3));
-        assert!(health.report(at(13)).alive);
+        assert!(report.reasons[0].contains("`observer` has not turned for 11 s"), "{report:?}");
+        beats.beat(Loop::Observer, at(21));
+        assert!(health.report(at(22)).alive);
     }
 }

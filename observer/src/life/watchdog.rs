@@ -61,6 +61,15 @@ impl Beats {
         self.cell(of).store(NOT_EXPECTED, Ordering::Relaxed);
     }
 
+    /// The loops that have been silent for longer than `patience`.
+    pub fn stuck(&self, now: MonoTime, patience: Duration) -> Vec<Stuck> {
+        let stuck = |which| {
+            let silent = now.since(self.last(which)?);
+            (silent > patience).then_some(Stuck { which, silent })
+        };
+        Loop::ALL.into_iter().filter_map(stuck).collect()
+    }
+
     /// When it turned last; `None` if nobody waits for it.
     fn last(&self, of: Loop) -> Option<MonoTime> {
         match self.cell(of).load(Ordering::Relaxed) {
@@ -147,13 +156,7 @@ impl Watchdog {
         if now < self.next {
             return Verdict::default();
         }
-        let stuck: Vec<Stuck> = Loop::ALL
-            .into_iter()
-            .filter_map(|which| {
-                let silent = now.since(self.beats.last(which)?);
-                (silent > self.limit).then_some(Stuck { which, silent })
-            })
-            .collect();
+        let stuck = self.beats.stuck(now, self.limit);
         // While one is stuck we look more often: a ping that comes just in time saves the daemon.
         let step = if stuck.is_empty() { self.interval } else { self.interval / 8 };
         self.next = now.after(step.max(Duration::from_millis(1)));

@@ -10,14 +10,30 @@ use crate::{
     reading::{ByState, Histogram},
 };
 
+/// Losses that are no counter of the kernel's side. They are told from the start as 0, so that the
+/// first one is seen as a growth.
+const OWN_LOSSES: [&str; 2] = ["record-not-understood", "table-full"];
+
 /// Counters from the start of the observer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tally {
     pub(super) transitions: ByState,
     pub(super) findings_opened: BTreeMap<Kind, u64>,
     pub(super) losses: BTreeMap<&'static str, u64>,
     pub(super) snapshot_time: Histogram,
     pub(super) detection_time: Histogram,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            transitions: ByState::default(),
+            findings_opened: BTreeMap::new(),
+            losses: OWN_LOSSES.into_iter().map(|cause| (cause, 0)).collect(),
+            snapshot_time: Histogram::default(),
+            detection_time: Histogram::default(),
+        }
+    }
 }
 
 impl Tally {

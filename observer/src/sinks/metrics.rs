@@ -54,11 +54,13 @@ pub struct Own {
     pub footprint: Footprint,
     /// Entries that the journal did not take.
     pub journal_entries_lost: u64,
+    /// Messages of devices that came while nobody read them.
+    pub messages_unread: u64,
     /// Events and messages that readers of streams missed because they were too slow.
     pub events_dropped: u64,
     /// Answered requests of the API, by route (the pattern and never the path that was asked for)
     /// and HTTP status.
-    pub requests: BTreeMap<(&'static str, u16), u64>,
+    pub requests: BTreeMap<(String, u16), u64>,
 }
 
 /// Everything in the text format. Families without a source (no pool, a kernel that does not count)

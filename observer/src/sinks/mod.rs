@@ -33,7 +33,7 @@ pub enum Report<'a> {
     /// Something is missing from the stream.
     Loss {
         /// Why, a stable name.
-        cause: &'a str,
+        cause: &'static str,
         /// How many records since the last report of this cause.
         lost: u64,
     },

@@ -57,8 +57,14 @@ fn claim(directory: &Path, user: &str) -> Result<Instance, String> {
 }
 
 fn start() -> Result<Probe, String> {
-    let options =
-        Options { layers: None, watch_all: true, quiet: false, ring_bytes: 1 << 16, btf: None };
+    let options = Options {
+        layers: None,
+        watch_all: true,
+        watch_ports: false,
+        quiet: false,
+        ring_bytes: 1 << 16,
+        btf: None,
+    };
     let Started { probe, degraded } = Probe::start(&options).map_err(|error| error.to_string())?;
     degraded.map_or(Ok(probe), Err)
 }

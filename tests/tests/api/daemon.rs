@@ -18,6 +18,7 @@ use observer::desk::{Desk, News, Question, SocketFilter, SocketView, Sockets};
 use observer::detect::Kind;
 use observer::fleet::DeviceSpec;
 use observer::incident::{DeviceFacts, Evidence, Finding, FindingEvent};
+use observer::life::watchdog::Beats;
 use observer::model::{
     Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, ReadPosition, Snapshot, SnapshotRow, TcpState,
 };
@@ -48,6 +49,7 @@ pub(crate) struct Daemon {
     pub(crate) pool: Pool,
     pub(crate) broker: TestBroker,
     pub(crate) health: Health,
+    pub(crate) beats: Beats,
     pub(crate) counters: Arc<Counters>,
     end: Option<oneshot::Sender<()>>,
     ended: Option<oneshot::Receiver<()>>,
@@ -100,7 +102,8 @@ impl Daemon {
         let buffer = usize::try_from(api.stream_buffer).expect("invariant: it is small");
         let (desk, questions) = Desk::new(buffer);
         let messages = broadcast::channel(buffer).0;
-        let (health, counters) = (Health::new(), Arc::new(Counters::default()));
+        let beats = Beats::default();
+        let (health, counters) = (Health::new(beats.clone()), Arc::new(Counters::default()));
         runtime.spawn(observe(questions));
         runtime.spawn(pass_messages(pool.messages().expect("nobody reads"), messages.clone()));
         runtime.spawn(pass_events(pool.events(), desk.clone()));
@@ -131,6 +134,7 @@ impl Daemon {
             pool,
             broker,
             health,
+            beats,
             counters,
             end: Some(end),
             ended: Some(ended),

@@ -130,6 +130,7 @@ fn each_number_stands_under_its_name() {
         ("sockwarden_cpu_seconds_total", 1.5),
         ("sockwarden_journal_entries_lost_total", 94.0),
         ("sockwarden_stream_events_dropped_total", 95.0),
+        ("sockwarden_messages_unread_total", 98.0),
         ("sockwarden_http_requests_total{route=\"/metrics\",status=\"200\"}", 96.0),
         ("sockwarden_http_requests_total{route=\"/metrics\",status=\"503\"}", 97.0),
     ];
@@ -569,7 +570,11 @@ fn own() -> Own {
         },
         journal_entries_lost: 94,
         events_dropped: 95,
-        requests: BTreeMap::from([(("/metrics", 200), 96), (("/metrics", 503), 97)]),
+        messages_unread: 98,
+        requests: BTreeMap::from([
+            (("/metrics".to_owned(), 200), 96),
+            (("/metrics".to_owned(), 503), 97),
+        ]),
     }
 }
 

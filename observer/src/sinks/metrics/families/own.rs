@@ -99,6 +99,17 @@ pub(super) const FAMILIES: &[Family] = &[
         fill: Fill::Own(|own, out| out.value(own.events_dropped)),
     },
     Family {
+        name: "sockwarden_messages_unread_total",
+        kind: Type::Counter,
+        unit: "messages",
+        labels: &[],
+        help: "Messages of devices that came while nobody read the stream of messages.",
+        advice: "They are acknowledged and gone. Keep a reader at /api/v1/messages, or do not \
+            subscribe.",
+        query: "increase(sockwarden_messages_unread_total[10m]) > 0",
+        fill: Fill::Own(|own, out| out.value(own.messages_unread)),
+    },
+    Family {
         name: "sockwarden_http_requests_total",
         kind: Type::Counter,
         unit: "requests",

@@ -1,0 +1,313 @@
+//! The daemon as an external process: `sockwarden run` with a config of the scenario's own.
+
+use crate::http::{Answer, Place};
+use crate::watch::binary;
+use crate::{TempDir, clock, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Loading and verifying the programs, and the fleet, on two busy cores.
+const START: Duration = Duration::from_secs(60);
+
+/// A user without any right, on every Debian.
+const USER: (&str, u32, u32) = ("nobody", 65_534, 65_534);
+
+/// How a daemon is started.
+#[derive(Debug)]
+pub struct Builder {
+    sections: Vec<(String, Vec<String>)>,
+    environment: Vec<(String, String)>,
+    prefix: Vec<String>,
+    dir: TempDir,
+}
+
+impl Builder {
+    /// A line of `section` in the config, as in TOML.
+    pub fn set(mut self, section: &str, line: impl Into<String>) -> Self {
+        let line = line.into();
+        match self.sections.iter_mut().find(|(name, _)| name == section) {
+            Some((_, lines)) => lines.push(line),
+            None => self.sections.push((section.to_owned(), vec![line])),
+        }
+        self
+    }
+
+    /// The same budget for these kinds.
+    pub fn budgets(self, budget: Duration, kinds: &[&str]) -> Self {
+        let line = |builder: Self, kind: &&str| {
+            builder.set("budgets", format!("{kind} = \"{}ms\"", budget.as_millis()))
+        };
+        kinds.iter().fold(self, line)
+    }
+
+    /// A fleet of devices with these names, from a file, towards `broker`.
+    pub fn fleet<'a>(self, broker: &str, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let path = self.path("devices.csv");
+        let lines: String = names.into_iter().map(|name| format!("{name}\n")).collect();
+        fs::write(&path, format!("id\n{lines}")).expect("the fleet's file can be written");
+        self.set("pool", format!("broker = \"{broker}\""))
+            .set("fleet", format!("file = \"{}\"", path.display()))
+    }
+
+    /// A variable of the daemon's environment.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts the daemon through another program, such as `setpriv`.
+    pub fn through(mut self, prefix: &[&str]) -> Self {
+        self.prefix = prefix.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// A path in the daemon's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub fn start(self) -> Daemon {
+        let daemon = self.spawn();
+        daemon.await_ready();
+        daemon
+    }
+
+    /// Starts it.
+    #[track_caller]
+    pub fn spawn(self) -> Daemon {
+        for name in ["run", "state"] {
+            let path = self.dir.join(name);
+            if !path.exists() {
+                fs::create_dir(&path).expect("a directory can be made");
+                chown(&path, Some(USER.1), Some(USER.2)).expect("root may give it away");
+            }
+        }
+        let config = self.dir.join("config.toml");
+        fs::write(&config, self.config()).expect("the config can be written");
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        let log = self.dir.join("stderr");
+        let child = self.command(&config, &log).spawn().expect("the daemon can be started");
+        Daemon { builder: self, child, log, ended: None }
+    }
+
+    /// The whole config.
+    pub fn config(&self) -> String {
+        let own = [
+            ("api", "listen = \"127.0.0.1:0\"".to_owned()),
+            ("api", format!("socket = \"{}\"", self.dir.join("run/api.sock").display())),
+            ("fleet", format!("store = \"{}\"", self.dir.join("state/devices.redb").display())),
+            ("privileges", format!("user = \"{}\"", USER.0)),
+            ("privileges", format!("runtime_directory = \"{}\"", self.dir.join("run").display())),
+            ("sinks", format!("journal_socket = \"{}\"", self.dir.join("no-journal").display())),
+        ];
+        let mut sections = self.sections.clone();
+        for (section, line) in own {
+            let key = line.split_once(' ').expect("invariant: a key and a value").0.to_owned();
+            let place = match sections.iter().position(|(name, _)| name == section) {
+                Some(place) => place,
+                None => {
+                    sections.push((section.to_owned(), Vec::new()));
+                    sections.len() - 1
+                }
+            };
+            let lines = &mut sections[place].1;
+            if !lines.iter().any(|line| line.split_once(' ').is_some_and(|(it, _)| it == key)) {
+                lines.push(line);
+            }
+        }
+        let section =
+            |(name, lines): &(String, Vec<String>)| format!("[{name}]\n{}\n\n", lines.join("\n"));
+        sections.iter().map(section).collect()
+    }
+
+    fn command(&self, config: &Path, log: &Path) -> Command {
+        let program = binary();
+        let mut words: Vec<&Path> = self.prefix.iter().map(Path::new).collect();
+        words.push(&program);
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("run").arg("--config").arg(config);
+        let errors = File::options().create(true).append(true).open(log);
+        command
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors.expect("the log can be written"));
+        command
+    }
+}
+
+/// A daemon that runs, or ran.
+#[derive(Debug)]
+pub struct Daemon {
+    builder: Builder,
+    child: Child,
+    log: PathBuf,
+    ended: Option<ExitStatus>,
+}
+
+impl Daemon {
+    /// How to start one.
+    pub fn builder() -> Builder {
+        Builder {
+            sections: Vec::new(),
+            environment: Vec::new(),
+            prefix: Vec::new(),
+            dir: TempDir::new(),
+        }
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A path in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.builder.path(name)
+    }
+
+    /// Its API, by the Unix socket.
+    pub fn api(&self) -> Place {
+        Place::Unix(self.path("run/api.sock"))
+    }
+
+    /// Where it can be scraped.
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        let said = self.stderr();
+        let after = said.rsplit_once("http://").expect("it says where it listens").1;
+        let end = after.find(' ').unwrap_or(after.len());
+        after[..end].parse().expect("an address")
+    }
+
+    /// What it said on stderr.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it says that it is ready.
+    #[track_caller]
+    pub fn await_ready(&self) {
+        wait::within(START, "the daemon to be ready", || {
+            let answer = self.try_get("/readyz").ok_or_else(|| self.stderr())?;
+            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+        });
+    }
+
+    /// An answer of the API; `None` if nobody is there.
+    pub fn try_get(&self, path: &str) -> Option<Answer> {
+        let mut connection = self.api().try_connect().ok()?;
+        connection.ask("GET", path, &[("host", "localhost")], None);
+        connection.answer()
+    }
+
+    /// The open findings.
+    pub fn findings(&self) -> Vec<serde_json::Value> {
+        let answer = self.api().get("/api/v1/findings").json();
+        answer["findings"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits for an open finding that `pick` takes.
+    #[track_caller]
+    pub fn await_finding(
+        &self,
+        what: &str,
+        pick: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        wait::until(what, || {
+            let findings = self.findings();
+            let found = findings.iter().find(|finding| pick(finding)).cloned();
+            found.ok_or_else(|| format!("{findings:#?}\n{}", self.stderr()))
+        })
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        self.api().get("/metrics").text()
+    }
+
+    /// The value of the series that begins with `series` in `/metrics`.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics();
+        let line = text.lines().find(|line| {
+            line.strip_prefix(series).is_some_and(|rest| rest.starts_with([' ', '{']))
+                || line.rsplit_once(' ').is_some_and(|(name, _)| name == series)
+        })?;
+        line.rsplit_once(' ')?.1.parse().ok()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the daemon is there");
+    }
+
+    /// Ends it as a service manager does, and says how it ended and how long that took.
+    #[track_caller]
+    pub fn stop(&mut self) -> (ExitStatus, Duration) {
+        let began = clock::now();
+        self.signal(Signal::TERM);
+        let status = self.await_end();
+        (status, began.elapsed())
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn await_end(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = wait::within(Duration::from_secs(60), "the daemon to end", || {
+            child.try_wait().expect("it is our child").ok_or_else(|| "it runs".to_owned())
+        });
+        self.ended = Some(status);
+        status
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(&mut self) {
+        let _ended_already = self.child.kill();
+        self.ended = self.child.wait().ok();
+    }
+
+    /// Starts it again after its end, on the same directory.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        assert!(self.ended.take().is_some(), "it runs");
+        let config = self.path("config.toml");
+        let mut command = self.builder.command(&config, &self.log);
+        self.child = command.spawn().expect("the daemon can be started");
+        self.await_ready();
+    }
+
+    /// Writes another config and tells the daemon.
+    #[track_caller]
+    pub fn reload(&mut self, change: impl FnOnce(Builder) -> Builder) {
+        let builder = std::mem::replace(&mut self.builder, Self::builder());
+        self.builder = change(builder);
+        fs::write(self.path("config.toml"), self.builder.config()).expect("it is ours");
+        self.signal(Signal::HUP);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.ended.is_none() {
+            self.kill();
+        }
+        if std::thread::panicking() {
+            #[expect(
+                clippy::print_stderr,
+                reason = "what a failed scenario needs to be understood"
+            )]
+            {
+                eprintln!("the daemon said:\n{}", self.stderr());
+            }
+        }
+    }
+}
