@@ -285,6 +285,6 @@ fn own() -> Own {
         journal_entries_lost: 0,
         events_dropped: 0,
         messages_unread: 0,
-        requests: BTreeMap::from([(("/metrics", 200), 1)]),
+        requests: BTreeMap::from([(("/metrics".to_owned(), 200), 1)]),
     }
 }

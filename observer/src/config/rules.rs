@@ -17,6 +17,7 @@ pub(super) fn contradictions(written: &Written, given: &Given) -> Vec<(Name, Str
     rules.of_credentials(written);
     rules.of_tls(&written.pool);
     rules.of_limits(&written.pool);
+    rules.of_template(written);
     rules.contradictions
 }
 
@@ -68,6 +69,13 @@ impl Rules<'_> {
         let version = ("pool", "version");
         self.rule(old && expiry, &[("pool", "session_expiry"), version], problem);
         self.rule(old && !pool.redirects.is_empty(), &[("pool", "redirects"), version], problem);
+    }
+
+    fn of_template(&mut self, written: &Written) {
+        let first = self.given.first(|name| name.0 == "fleet.template");
+        if let (Some(first), Err(error)) = (first, written.fleet.template.check()) {
+            self.rule(true, &[first], error.to_string());
+        }
     }
 
     fn of_credentials(&mut self, written: &Written) {
