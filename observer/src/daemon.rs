@@ -15,6 +15,7 @@
 //! end the front ends the pool first, while the observer still gives it its receipts.
 
 mod front;
+mod losses;
 mod open;
 mod pooling;
 mod reload;

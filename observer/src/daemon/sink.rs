@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use super::losses::Losses;
 use crate::{
     clock::{self, WallClock},
     config::Sinks,
@@ -23,6 +24,7 @@ use crate::{
 pub(super) struct Alarm {
     journal: Journal,
     desk: Desk,
+    losses: Losses,
     entries_lost: Arc<AtomicU64>,
 }
 
@@ -33,7 +35,7 @@ impl Alarm {
         desk: Desk,
         entries_lost: Arc<AtomicU64>,
     ) -> io::Result<Self> {
-        Ok(Self { journal: Journal::open(sinks)?, desk, entries_lost })
+        Ok(Self { journal: Journal::open(sinks)?, desk, losses: Losses::default(), entries_lost })
     }
 
     pub(super) fn journal(&mut self) -> &mut Journal {
@@ -49,7 +51,7 @@ impl Sink for Alarm {
                 self.desk.tell(News::Finding(Arc::new(finding.clone())));
             }
             Report::Loss { cause, lost } => {
-                self.journal.tell(Life::RecordsLost, &format!("{lost} records were lost: {cause}"));
+                self.losses.add(cause, lost);
                 self.desk.tell(News::Loss { cause, lost });
             }
             Report::Ready { .. }
@@ -61,6 +63,9 @@ impl Sink for Alarm {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        for (cause, lost) in self.losses.due(clock::now()) {
+            self.journal.tell(Life::RecordsLost, &format!("{lost} records were lost: {cause}"));
+        }
         // What journald does not take now waits for the next look; nobody waits for journald.
         self.journal.flush(Duration::ZERO);
         self.entries_lost.store(self.journal.lost(), Ordering::Relaxed);
