@@ -301,8 +301,12 @@ impl Correlator {
             match change {
                 Change::Touched(cookie) => {
                     self.evaluate(cookie, now, trigger, Authority::Review);
+                    self.review_claim(cookie, now, trigger);
                 }
-                Change::Left(cookie, gone) => self.left(cookie, gone, now),
+                Change::Left(cookie, gone) => {
+                    self.left(cookie, gone, now);
+                    self.review_claim(cookie, now, trigger);
+                }
             }
         }
     }

@@ -55,6 +55,7 @@ impl Join {
                     log::debug!("{missed} changes of the registry were missed: reading all of it");
                     let (claims, receiver) = self.pool.registry().subscribe();
                     self.changes = receiver;
+                    self.receipts.keep(&claims);
                     return Some(Said::All(claims));
                 }
                 Err(_empty_or_closed) => break,
@@ -72,7 +73,12 @@ impl Join {
     pub fn tell(&self, output: Output) {
         match output {
             Output::Receipt(Cookie(cookie), receipt) => {
+                // Kept until the claim is retracted. If it is by now, that was read before, and
+                // nobody would ever fetch it.
                 self.receipts.prove(cookie, receipt);
+                if self.pool.registry().claim_of(cookie).is_none() {
+                    return self.receipts.forget(cookie);
+                }
                 self.pool.deliver_receipt(cookie, receipt);
             }
             Output::Congestion => self.pool.congestion_hint(),

@@ -9,23 +9,25 @@
 //! says that a socket is closed after close(2) has returned. What the kernel says of a claim that
 //! is not here yet is kept until it is.
 
+mod entry;
 mod verdicts;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
 };
 
 use pool::{
     DeviceId, Receipt,
-    registry::{Change, Claim, Stage},
+    registry::{Change, Claim},
 };
 
+use self::entry::{ClaimStage, Claimed, Entry};
 use crate::{
     detect::Kind,
     incident::DeviceFacts,
-    model::{Cookie, KernelEvent, MonoTime, TcpState, Transition},
+    model::{Cookie, KernelEvent, MonoTime, Snapshot, TcpState, Transition},
     reading::RegistryReading,
     table::{Socket, Table},
 };
@@ -33,15 +35,24 @@ use crate::{
 /// Broker addresses that are remembered. Chosen: a name resolves to a few, and a redirect adds one.
 const MOST_BROKERS: usize = 1_024;
 
+/// Sockets that came and went and may yet be claimed. Chosen: the registry is read after each look
+/// at the ring, so only foreign code in the same process, in a great hurry, fills this.
+const MOST_PASSED: usize = 16_384;
+
 /// The pool's registry, and what the kernel said of each of its sockets.
 #[derive(Debug)]
 pub struct Ledger {
     /// The process of the pool: it lives as long as this does, so its number names it.
     pid: u32,
     entries: HashMap<Cookie, Entry>,
-    /// The sockets of each device, oldest first: one, or two while one replaces the other.
+    /// The sockets of each device, in the order of their claims: one, or two while one replaces
+    /// the other.
     devices: HashMap<DeviceId, Vec<Cookie>>,
     brokers: HashSet<SocketAddr>,
+    /// Gone before anybody claimed them: the registry may not have been read since.
+    passed: VecDeque<Cookie>,
+    /// When the newest snapshot began.
+    looked_at: Option<MonoTime>,
     outputs: Vec<Output>,
     touched: Vec<Cookie>,
     syn_retransmits: u64,
@@ -57,49 +68,6 @@ pub enum Output {
     Congestion,
 }
 
-/// Both words about one socket of the pool's process.
-#[derive(Clone, Debug, Default)]
-struct Entry {
-    /// The registry's word.
-    claim: Option<Claimed>,
-    /// When connect(2) began.
-    connected: Option<MonoTime>,
-    /// When it was last known to be in a state in which data can flow or may come to flow.
-    alive: Option<MonoTime>,
-    /// When it left those states; not later than it did, where that was not seen.
-    ended: Option<MonoTime>,
-    /// When the kernel gave it up.
-    destroyed: Option<MonoTime>,
-    /// When a snapshot first did not find it any more.
-    absent: Option<MonoTime>,
-    /// Where it was connected to, for a socket without a claim.
-    remote: Option<SocketAddr>,
-    /// The receipt went out.
-    is_receipted: bool,
-}
-
-/// The registry's word about a socket.
-#[derive(Clone, Debug)]
-struct Claimed {
-    device: DeviceId,
-    generation: u32,
-    stage: ClaimStage,
-    /// Since when it is in this stage, as far as we were told.
-    since: MonoTime,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ClaimStage {
-    Connecting,
-    Online,
-    /// Closed by the pool.
-    Closed,
-    /// Closed, and the pool waits for no receipt any more.
-    GivenUp,
-    /// The pool has its receipt.
-    Retracted,
-}
-
 impl Ledger {
     /// An empty one, for the pool of process `pid`.
     pub fn new(pid: u32) -> Self {
@@ -108,6 +76,8 @@ impl Ledger {
             entries: HashMap::new(),
             devices: HashMap::new(),
             brokers: HashSet::new(),
+            passed: VecDeque::new(),
+            looked_at: None,
             outputs: Vec::new(),
             touched: Vec::new(),
             syn_retransmits: 0,
@@ -120,31 +90,47 @@ impl Ledger {
         self.pid
     }
 
-    /// Takes in one change of the registry, told at `now`.
-    pub fn handle_change(&mut self, change: Change, table: &Table, now: MonoTime) {
-        match change {
-            Change::Claimed(claim) => self.claimed(claim, table, now),
-            Change::Retracted { cookie, with_receipt } => {
-                self.retracted(Cookie(cookie), with_receipt, now);
+    /// Takes in changes of the registry, told at `now`: all that were published before the last
+    /// record that was handled, and maybe more.
+    pub fn handle_changes(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+        table: &Table,
+        now: MonoTime,
+    ) {
+        for change in changes {
+            match change {
+                Change::Claimed(claim) => self.claimed(claim, table, now),
+                Change::Retracted { cookie, with_receipt } => {
+                    self.retracted(Cookie(cookie), with_receipt, now);
+                }
             }
         }
+        self.forget_passed(0);
     }
 
     /// Takes in the whole registry, after changes were missed.
-    pub fn handle_registry(&mut self, claims: Vec<Claim>, table: &Table, now: MonoTime) {
+    pub fn handle_registry(&mut self, mut claims: Vec<Claim>, table: &Table, now: MonoTime) {
         let present: HashSet<_> = claims.iter().map(|claim| Cookie(claim.cookie)).collect();
         let gone: Vec<_> = self
             .entries
             .iter()
-            .filter(|(cookie, entry)| entry.is_claimed() && !present.contains(cookie))
-            .map(|(cookie, _)| *cookie)
+            .filter(|(cookie, entry)| entry.is_registered() && !present.contains(cookie))
+            .map(|(cookie, entry)| (*cookie, entry.receipt().is_some()))
             .collect();
-        for cookie in gone {
-            self.retracted(cookie, true, now);
+        for (cookie, with_receipt) in gone {
+            // Nobody told us of its receipt: the kernel's own word decides.
+            self.retracted(cookie, with_receipt, now);
         }
+        // In the order in which they were made, as changes come.
+        claims.sort_by_cached_key(|claim| {
+            let entry = self.entries.get(&Cookie(claim.cookie));
+            (claim.generation, entry.and_then(|entry| entry.connected), claim.cookie)
+        });
         for claim in claims {
             self.claimed(claim, table, now);
         }
+        self.forget_passed(0);
     }
 
     /// Takes in what the kernel said, after the table has.
@@ -153,47 +139,52 @@ impl Ledger {
             KernelEvent::Transition(transition) => self.transition(transition),
             KernelEvent::Destroyed { time, cookie } => {
                 if let Some(entry) = self.entries.get_mut(cookie) {
-                    entry.destroyed.get_or_insert(*time);
-                    entry.ended.get_or_insert(*time);
+                    entry.go(*time);
                     self.settle(*cookie);
                 }
             }
-            KernelEvent::SynRetransmitted { cookie, .. } => {
-                if self.entries.contains_key(cookie) {
-                    self.syn_retransmits += 1;
-                    self.outputs.push(Output::Congestion);
-                }
+            // The process may have other connections, to elsewhere.
+            KernelEvent::SynRetransmitted { cookie, .. } if self.is_claimed(*cookie) => {
+                self.syn_retransmits += 1;
+                self.outputs.push(Output::Congestion);
             }
             _ => {}
         }
     }
 
-    /// Takes in what a snapshot showed, after the table has. `is_certain` unless records were lost
-    /// or the table is full: then nothing is concluded from what is not there.
-    pub fn handle_snapshot(&mut self, table: &Table, began: MonoTime, is_certain: bool) {
-        for socket in table.unordered() {
-            if self.holds(socket) && self.brokers.contains(&socket.ends.remote) {
-                self.found(socket);
+    /// Takes in what a snapshot showed, after the table has, and after the registry was read for
+    /// the last record. `is_certain` unless records were lost:
+    /// then nothing is concluded from what is not there.
+    pub fn handle_snapshot(&mut self, snapshot: &Snapshot, table: &Table, is_certain: bool) {
+        let began = snapshot.began;
+        self.looked_at = Some(began);
+        for row in &snapshot.rows {
+            if let Some(entry) = self.entries.get_mut(&row.cookie) {
+                entry.row(row, began);
+                continue;
+            }
+            let is_ours = row.holder.as_ref().is_some_and(|it| it.process.pid == self.pid);
+            let is_foreign = is_ours && self.brokers.contains(&row.ends.remote);
+            if is_foreign && table.socket(row.cookie).is_some() {
+                self.entries.entry(row.cookie).or_default().row(row, began);
             }
         }
         let mut changed = Vec::new();
         for (cookie, entry) in &mut self.entries {
-            let known = table.socket(*cookie);
-            if let Some(socket) = known {
-                if entry.look(socket) {
-                    changed.push(*cookie);
-                }
+            let is_missing = is_certain && !entry.is_shown(began) && entry.was_there(began);
+            if is_missing && table.socket(*cookie).is_none() {
+                entry.go(began);
             }
-            let was_there = entry.connected.is_some_and(|connected| connected < began);
-            if known.is_none() && was_there && is_certain && entry.destroyed.is_none() {
-                entry.absent.get_or_insert(began);
-                entry.end_unseen();
+            if entry.receipt().is_some() {
                 changed.push(*cookie);
             }
         }
         for cookie in changed {
             self.settle(cookie);
         }
+        // A socket that was met in CLOSE and was never connected is none of ours.
+        self.entries.retain(|_, entry| entry.claim.is_some() || entry.connected.is_some());
+        self.forget_passed(0);
     }
 
     /// What the pool is to be told, in order.
@@ -201,9 +192,20 @@ impl Ledger {
         std::mem::take(&mut self.outputs)
     }
 
-    /// The sockets about which something changed since this was last called.
+    /// The sockets about which something changed since this was last called, each once.
     pub fn take_touched(&mut self) -> Vec<Cookie> {
-        std::mem::take(&mut self.touched)
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// The sockets about which there may be something to say, in no order: few of many. All but
+    /// those that are claimed, live, and their device's only one.
+    pub fn suspects(&self) -> Vec<Cookie> {
+        let odd = self.entries.iter().filter(|(_, entry)| !entry.is_in_order());
+        let twins = self.devices.values().filter(|sockets| sockets.len() > 1).flatten().copied();
+        odd.map(|(cookie, _)| *cookie).chain(twins).collect()
     }
 
     /// All sockets in the ledger, in no order.
@@ -217,6 +219,11 @@ impl Ledger {
         Some((&claim.device, claim.generation))
     }
 
+    /// Whether the socket is a device's now.
+    pub fn is_claimed(&self, cookie: Cookie) -> bool {
+        self.entries.get(&cookie).is_some_and(Entry::is_claimed)
+    }
+
     /// Where the socket was connected to, if that is known.
     pub fn remote_of(&self, cookie: Cookie) -> Option<SocketAddr> {
         self.entries.get(&cookie)?.remote
@@ -228,9 +235,9 @@ impl Ledger {
     }
 
     /// What a finding says of the registry.
-    pub fn facts(&self, kind: Kind, cookie: Cookie, now: MonoTime) -> Option<DeviceFacts> {
+    pub fn facts(&self, kind: Kind, cookie: Cookie) -> Option<DeviceFacts> {
         let claim = self.entries.get(&cookie)?.claim.as_ref()?;
-        let overlap = (kind == Kind::Overlap).then(|| self.overlap(cookie, now)).flatten();
+        let overlap = (kind == Kind::Overlap).then(|| self.overlap(cookie)).flatten();
         Some(DeviceFacts {
             device: Arc::from(claim.device.as_str()),
             generation: claim.generation,
@@ -247,12 +254,12 @@ impl Ledger {
             ..RegistryReading::default()
         };
         for (cookie, entry) in &self.entries {
-            match entry.claim.as_ref().map(|claim| claim.stage) {
+            match entry.stage() {
                 Some(ClaimStage::Connecting) => reading.connecting += 1,
                 Some(ClaimStage::Online) => {
                     reading.online += 1;
                     let state = table.socket(*cookie).map(|socket| socket.state);
-                    let is_gone = entry.ended.is_some();
+                    let is_gone = entry.left.is_some();
                     if is_gone || state.is_some_and(|state| state != TcpState::Established) {
                         reading.zombies += 1;
                     }
@@ -266,14 +273,11 @@ impl Ledger {
 
     fn claimed(&mut self, claim: Claim, table: &Table, now: MonoTime) {
         let cookie = Cookie(claim.cookie);
-        if self.brokers.len() < MOST_BROKERS {
-            self.brokers.insert(canonical(claim.remote));
+        let remote = canonical(claim.remote);
+        if self.brokers.len() < MOST_BROKERS && self.brokers.insert(remote) {
+            self.meet_broker(remote, table);
         }
-        let stage = match claim.stage {
-            Stage::Connecting => ClaimStage::Connecting,
-            Stage::Online => ClaimStage::Online,
-            Stage::Closed => ClaimStage::Closed,
-        };
+        let stage = ClaimStage::from(claim.stage);
         let entry = self.entries.entry(cookie).or_default();
         if entry.connected.is_none()
             && let Some(socket) = table.socket(cookie)
@@ -281,11 +285,11 @@ impl Ledger {
             entry.take(socket);
         }
         match &mut entry.claim {
-            Some(known) if known.stage == stage => {}
+            Some(known) if known.stage == stage => return,
             Some(known) => (known.stage, known.since) = (stage, now),
             None => {
                 let (device, generation) = (claim.device, claim.generation.number());
-                entry.remote = Some(canonical(claim.remote));
+                entry.remote = Some(remote);
                 self.devices.entry(device.clone()).or_default().push(cookie);
                 entry.claim = Some(Claimed { device, generation, stage, since: now });
             }
@@ -293,11 +297,32 @@ impl Ledger {
         self.settle(cookie);
     }
 
+    /// The sockets of our process to a new broker, which were nobody's business until now.
+    fn meet_broker(&mut self, remote: SocketAddr, table: &Table) {
+        let sockets = table.unordered().filter(|socket| socket.ends.remote == remote);
+        for socket in sockets {
+            if !self.holds(socket) {
+                continue;
+            }
+            self.entries.entry(socket.cookie).or_insert_with(|| {
+                let mut entry = Entry::default();
+                entry.take(socket);
+                entry
+            });
+            self.touched.push(socket.cookie);
+        }
+    }
+
     fn retracted(&mut self, cookie: Cookie, with_receipt: bool, now: MonoTime) {
         let Some(entry) = self.entries.get_mut(&cookie) else { return };
-        if let Some(claim) = &mut entry.claim {
-            let stage = if with_receipt { ClaimStage::Retracted } else { ClaimStage::GivenUp };
-            (claim.stage, claim.since) = (stage, now);
+        let Some(claim) = &mut entry.claim else { return };
+        if with_receipt {
+            (claim.stage, claim.since) = (ClaimStage::Retracted, now);
+        } else {
+            // What is wrong with it is wrong since it was closed.
+            let is_closed = claim.stage == ClaimStage::Closed;
+            claim.since = if is_closed { claim.since } else { now };
+            claim.stage = ClaimStage::GivenUp;
         }
         self.settle(cookie);
     }
@@ -307,37 +332,29 @@ impl Ledger {
         let is_connect = transition.new == TcpState::SynSent;
         if is_connect && transition.owner.is_some_and(|owner| owner.pid == self.pid) {
             let entry = self.entries.entry(cookie).or_default();
-            entry.connected = Some(transition.time);
-            entry.alive = Some(transition.time);
-            entry.remote = Some(transition.ends.remote);
+            entry.connect(transition.time, transition.ends.remote);
+            return self.settle(cookie);
         }
         let Some(entry) = self.entries.get_mut(&cookie) else { return };
-        if is_live(transition.new) {
-            entry.alive = entry.alive.max(Some(transition.time));
-        } else {
-            entry.ended.get_or_insert(transition.time);
-            let by_peer = transition.old == TcpState::SynSent && entry.is_wanted();
-            if by_peer {
-                // Refused or timed out: nobody of ours closed it.
-                self.outputs.push(Output::Congestion);
-            }
+        entry.transition(transition);
+        if entry.stage() == Some(ClaimStage::Connecting) && self.is_reset_by_others(transition) {
+            self.outputs.push(Output::Congestion);
         }
         self.settle(cookie);
     }
 
-    /// A snapshot shows an open socket of ours to a broker.
-    fn found(&mut self, socket: &Socket) {
-        let entry = self.entries.entry(socket.cookie).or_default();
-        if entry.connected.is_none() {
-            entry.take(socket);
-        }
+    /// Whether a connection was refused, reset or given up by the kernel, and surely not closed by
+    /// the pool: close(2) runs in the pool's own process. (So may the kernel's answer to a reset
+    /// that comes over the loopback device; that the pool hears by itself.)
+    fn is_reset_by_others(&self, transition: &Transition) -> bool {
+        transition.new == TcpState::Close && transition.context_pid != self.pid
     }
 
     /// Gives the receipt if it is due, and forgets the entry if nothing is left to say.
     fn settle(&mut self, cookie: Cookie) {
         let Some(entry) = self.entries.get_mut(&cookie) else { return };
         // Before the pool asks, too: it hears of it when it has closed its descriptor.
-        if entry.is_claimed()
+        if entry.is_registered()
             && !entry.is_receipted
             && let Some(receipt) = entry.receipt()
         {
@@ -351,8 +368,13 @@ impl Ledger {
             self.touched.extend(sockets.iter().filter(|other| **other != cookie));
         }
         self.touched.push(cookie);
-        if entry.is_over() {
-            self.forget(cookie);
+        match (entry.is_over(), entry.claim.is_some()) {
+            (true, true) => self.forget_if_sure(cookie),
+            (true, false) => {
+                self.passed.push_back(cookie);
+                self.forget_passed(MOST_PASSED);
+            }
+            (false, _) => {}
         }
     }
 
@@ -361,82 +383,40 @@ impl Ledger {
         socket.holders.iter().any(|holder| holder.process.pid == self.pid)
     }
 
-    fn forget(&mut self, cookie: Cookie) {
-        let Some(entry) = self.entries.remove(&cookie) else { return };
-        let Some(claim) = entry.claim else { return };
-        if let Some(sockets) = self.devices.get_mut(&claim.device) {
-            sockets.retain(|other| *other != cookie);
-            if sockets.is_empty() {
-                self.devices.remove(&claim.device);
+    /// Forgets all but the last `keep` of those that came and went: who claimed one said so before
+    /// it was connected.
+    fn forget_passed(&mut self, keep: usize) {
+        while self.passed.len() > keep {
+            let Some(cookie) = self.passed.pop_front() else { return };
+            if self.entries.get(&cookie).is_some_and(|entry| entry.claim.is_none()) {
+                self.forget(cookie);
             }
         }
     }
-}
 
-impl Entry {
-    /// Takes over what the table knows of a socket whose events came before its claim, or not at
-    /// all.
-    fn take(&mut self, socket: &Socket) {
-        self.connected = Some(socket.born.unwrap_or(socket.state_since));
-        self.alive = self.connected;
-        self.remote = Some(socket.ends.remote);
-        self.look(socket);
-    }
-
-    /// Learns from the table whether it lives. `true` if that it has ended is new.
-    fn look(&mut self, socket: &Socket) -> bool {
-        if is_live(socket.state) {
-            self.alive = self.alive.max(socket.confirmed_at());
-            return false;
-        }
-        let is_new = self.ended.is_none();
-        if socket.state_entered {
-            self.ended.get_or_insert(socket.state_since);
-        } else {
-            self.end_unseen();
-        }
-        is_new
-    }
-
-    /// It has ended, and nobody saw when: what is said of it must not rest on more than is known.
-    fn end_unseen(&mut self) {
-        if self.ended.is_none() {
-            self.ended = self.alive.or(self.connected);
+    /// Forgets a socket that is over, unless it is not known yet whether an older one outlived its
+    /// connect: then it goes together with that one.
+    fn forget_if_sure(&mut self, cookie: Cookie) {
+        if self.overlap(cookie).is_none() {
+            self.forget(cookie);
         }
     }
 
-    /// Whether the registry speaks for it.
-    fn is_claimed(&self) -> bool {
-        let stage = self.claim.as_ref().map(|claim| claim.stage);
-        stage.is_some_and(|stage| stage != ClaimStage::Retracted)
-    }
-
-    /// Whether the pool still wants it.
-    fn is_wanted(&self) -> bool {
-        let stage = self.claim.as_ref().map(|claim| claim.stage);
-        matches!(stage, Some(ClaimStage::Connecting | ClaimStage::Online))
-    }
-
-    /// What is proved of the socket.
-    fn receipt(&self) -> Option<Receipt> {
-        if self.destroyed.is_some() || self.absent.is_some() {
-            Some(Receipt::Destroyed)
-        } else {
-            self.ended.map(|_| Receipt::Disconnected)
+    fn forget(&mut self, cookie: Cookie) {
+        let Some(entry) = self.entries.remove(&cookie) else { return };
+        let Some(claim) = entry.claim else { return };
+        let Some(sockets) = self.devices.get_mut(&claim.device) else { return };
+        sockets.retain(|other| *other != cookie);
+        if sockets.is_empty() {
+            self.devices.remove(&claim.device);
+            return;
+        }
+        for other in sockets.clone() {
+            if self.entries.get(&other).is_some_and(Entry::is_over) {
+                self.forget_if_sure(other);
+            }
         }
     }
-
-    /// Whether neither side will say anything more about it.
-    fn is_over(&self) -> bool {
-        let is_gone = self.destroyed.is_some() || self.absent.is_some();
-        is_gone && !self.is_claimed()
-    }
-}
-
-/// Whether data can flow, or may come to flow: a socket that has left these states is disconnected.
-pub(crate) fn is_live(state: TcpState) -> bool {
-    use TcpState::{CloseWait, Established, NewSynRecv, SynRecv, SynSent};
-    matches!(state, SynSent | SynRecv | NewSynRecv | Established | CloseWait)
 }
 
 /// As the table writes addresses.
@@ -444,5 +424,11 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ pub struct Builder {
     pub(crate) headroom: Option<u64>,
     pub(crate) reset_on_destroy: bool,
     pub(crate) seed: Option<u64>,
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) sabotage: Option<crate::testing::Sabotage>,
 }
 
 impl Builder {
@@ -53,6 +55,8 @@ impl Builder {
             headroom: None,
             reset_on_destroy: true,
             seed: None,
+            #[cfg(any(test, feature = "testing"))]
+            sabotage: None,
         }
     }
 
@@ -166,6 +170,13 @@ impl Builder {
     /// Makes the jitter of the backoff repeatable, for tests.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the pool do wrong on purpose.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn sabotage(mut self, sabotage: crate::testing::Sabotage) -> Self {
+        self.sabotage = Some(sabotage);
         self
     }
 

@@ -460,6 +460,8 @@ pub(crate) fn context(
         counters: Counters::default(),
         events: EventSource::new(builder.buffers.events),
         ports: Mutex::new(PortBudget::new(ports.available(), ports.reuse)),
+        #[cfg(any(test, feature = "testing"))]
+        sabotage: builder.sabotage,
         online,
     })
 }

@@ -39,6 +39,7 @@ mod flow;
 mod hub;
 mod line;
 mod presence;
+mod sabotage;
 mod session;
 mod topics;
 mod wire;
@@ -46,6 +47,7 @@ mod wire;
 pub use behaviour::{Announcement, Answer, Behaviour, Fault, Stray, Takeover};
 pub use broker::{Builder, TestBroker};
 pub use counters::{Counters, Received, SessionInfo};
+pub use sabotage::{Flaw, Sabotage};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

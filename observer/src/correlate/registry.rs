@@ -24,9 +24,7 @@ impl Correlator {
     /// Takes in what changed in the registry, told at `now`.
     pub fn handle_changes(&mut self, changes: impl IntoIterator<Item = Change>, now: MonoTime) {
         let Some(ledger) = &mut self.ledger else { return };
-        for change in changes {
-            ledger.handle_change(change, &self.table, now);
-        }
+        ledger.handle_changes(changes, &self.table, now);
         self.follow_ledger(now, Trigger::Event);
     }
 
@@ -52,11 +50,10 @@ impl Correlator {
     ) {
         let Some(ledger) = &mut self.ledger else { return };
         let now = snapshot.ended.max(snapshot.began);
-        let is_certain = is_certain && self.table.evicted() == 0;
-        ledger.handle_snapshot(&self.table, snapshot.began, is_certain);
+        ledger.handle_snapshot(snapshot, &self.table, is_certain);
         let outputs = ledger.take_outputs();
         let _all_are_looked_at = ledger.take_touched();
-        let mut cookies: Vec<_> = ledger.cookies().collect();
+        let mut cookies = ledger.suspects();
         cookies.extend(self.book.of_registry());
         cookies.sort_unstable();
         cookies.dedup();
@@ -66,16 +63,19 @@ impl Correlator {
         }
     }
 
+    /// Something about the holders of a socket changed, which the ledger does not look at.
+    pub(super) fn review_claim(&mut self, cookie: Cookie, now: MonoTime, trigger: Trigger) {
+        if Kind::OF_REGISTRY.into_iter().any(|kind| self.book.is_open(cookie, kind)) {
+            self.evaluate_claim(cookie, now, trigger, Authority::Review);
+        }
+    }
+
     /// Looks at the claims whose time has come.
     pub(super) fn time_ledger(&mut self, now: MonoTime) {
-        while let Some((due, cookie)) = self.claims_agenda.pop(now) {
-            self.evaluate_claim(cookie, now, Trigger::Event, Authority::Review);
-            let Some(ledger) = &self.ledger else { return };
-            let needs_proof = Kind::OF_REGISTRY.into_iter().any(|kind| {
-                let verdict = ledger.judge(kind, cookie, &self.table, now, self.budgets.get(kind));
-                matches!(verdict, Verdict::Leak { .. }) && !self.book.is_open(cookie, kind)
-            });
-            if needs_proof {
+        while let Some((_, cookie)) = self.claims_agenda.pop(now) {
+            let due = self.evaluate_claim(cookie, now, Trigger::Event, Authority::Review);
+            if let Some(due) = due.filter(|due| *due <= now) {
+                // Its time is over, and only a snapshot proves the rest.
                 self.claims_agenda.set(cookie, None);
                 self.asking.want(SnapshotReason::Suspicion, due);
             }
@@ -95,47 +95,49 @@ impl Correlator {
         self.outputs.extend(outputs.into_iter().map(Output::Pool));
     }
 
-    /// Judges what the two ledgers say of one socket.
+    /// Judges what the two ledgers say of one socket: clears, updates, and opens if it may. Says
+    /// when the first budget of it runs out, and notes it.
     fn evaluate_claim(
         &mut self,
         cookie: Cookie,
         now: MonoTime,
         trigger: Trigger,
         authority: Authority,
-    ) {
+    ) -> Option<MonoTime> {
         let mut first_due = None;
         for kind in Kind::OF_REGISTRY {
-            let Some(ledger) = &self.ledger else { return };
             let budget = self.budgets.get(kind);
-            let verdict = ledger.judge(kind, cookie, &self.table, now, budget);
+            let verdict = self.judge_claim(kind, cookie, now);
             let is_open = self.book.is_open(cookie, kind);
-            let (Some(since), false) = (verdict.since(), kind == Kind::Overlap && is_open) else {
-                if is_open && (kind != Kind::Overlap || !ledger.is_overlapping(cookie, now)) {
+            let Some(since) = verdict.since() else {
+                if is_open {
                     self.clear_claim(cookie, kind, now, trigger);
                 }
                 continue;
             };
-            if !is_open && !self.may_open(kind, cookie, verdict, since.after(budget), authority) {
-                first_due = earlier(first_due, since.after(budget));
+            let due = since.after(budget);
+            if !is_open && !self.may_open(kind, cookie, verdict, due, authority) {
+                first_due = earlier(first_due, due);
                 continue;
             }
+            let Some(ledger) = &mut self.ledger else { return None };
             let subject = Subject {
                 cookie,
                 socket: self.table.socket(cookie),
                 remote: ledger.remote_of(cookie),
-                device: ledger.facts(kind, cookie, now),
+                device: ledger.facts(kind, cookie),
                 pid: ledger.pid(),
             };
             let finding = describe_registry(&self.table, subject, kind, since, budget, now);
-            let told = if is_open {
-                self.book.renew(finding, trigger)
-            } else {
-                Some(self.book.raise(finding))
-            };
-            self.outputs.extend(told.map(Output::Finding));
-            if !is_open && kind == Kind::Overlap {
-                let is_on = self.ledger.as_ref().is_some_and(|it| it.is_overlapping(cookie, now));
-                if !is_on {
+            if is_open {
+                self.outputs.extend(self.book.renew(finding, trigger).map(Output::Finding));
+                continue;
+            }
+            self.outputs.push_back(Output::Finding(self.book.raise(finding)));
+            if kind == Kind::Overlap {
+                ledger.told_overlap(cookie);
+                if self.judge_claim(kind, cookie, now) == Verdict::Fine {
+                    // It was over before it was known.
                     self.clear_claim(cookie, kind, now, trigger);
                 }
             }
@@ -143,6 +145,13 @@ impl Correlator {
         let reported = self.book.is_reported(cookie);
         self.table.set_reported(cookie, reported);
         self.claims_agenda.set(cookie, first_due);
+        first_due
+    }
+
+    fn judge_claim(&self, kind: Kind, cookie: Cookie, now: MonoTime) -> Verdict {
+        let budget = self.budgets.get(kind);
+        let ledger = self.ledger.as_ref();
+        ledger.map_or(Verdict::Fine, |it| it.judge(kind, cookie, &self.table, now, budget))
     }
 
     /// Whether what is said about a socket is proved.
@@ -156,8 +165,8 @@ impl Correlator {
     ) -> bool {
         let is_leak = matches!(verdict, Verdict::Leak { .. });
         match (authority, self.table.socket(cookie)) {
-            // Both times are the kernel's, and nothing is missing between them.
-            _ if kind == Kind::Overlap => is_leak && self.lost_at.is_none(),
+            // It rests on what was seen alone, so nothing that is missing can refute it.
+            _ if kind == Kind::Overlap => is_leak,
             (Authority::Review, _) => false,
             (Authority::Open { began }, Some(socket)) => {
                 is_leak && socket.confirmed_at().is_some_and(|at| at >= began && at >= due)
@@ -168,11 +177,11 @@ impl Correlator {
 
     fn clear_claim(&mut self, cookie: Cookie, kind: Kind, now: MonoTime, trigger: Trigger) {
         let socket = self.table.socket(cookie);
-        let is_held = socket.is_some_and(|socket| !socket.holders.is_empty());
+        let is_claimed = self.ledger.as_ref().is_some_and(|ledger| ledger.is_claimed(cookie));
         let reason = match (kind, trigger) {
             (Kind::Ghost, _) => ClearReason::Retracted,
             (Kind::Overlap, _) => ClearReason::Parted,
-            (Kind::Orphan, _) if is_held => ClearReason::Claimed,
+            (Kind::Orphan, _) if is_claimed => ClearReason::Claimed,
             (_, Trigger::Closed) => ClearReason::Closed,
             (_, Trigger::Exited) => ClearReason::Exited,
             (_, _) if socket.is_none() => ClearReason::Destroyed,

@@ -35,10 +35,10 @@ pub(crate) fn describe(
 ) -> Finding {
     let Subject { cookie, socket, remote, device, pid } = subject;
     let mut holders = socket.map(|socket| table.holders(socket)).unwrap_or_default();
-    if kind == Kind::Unreleased {
-        // Who else holds it explains more than a second descriptor of the pool's.
-        holders.sort_by_key(|holder| holder.process.pid == pid);
-    }
+    // Who else holds a socket that the pool closed explains more than a second descriptor of the
+    // pool's; what the pool's process holds without a claim is its own business.
+    let own_comes_first = kind != Kind::Unreleased;
+    holders.sort_by_key(|holder| (holder.process.pid == pid) != own_comes_first);
     let own = || {
         let process = table.process_by_pid(pid);
         let key = process.map_or(ProcessKey { pid, start_ns: 0 }, |process| process.key);

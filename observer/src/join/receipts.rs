@@ -1,20 +1,21 @@
 //! Receipts from the kernel's events, without a system call for each socket.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use pool::{ClosedSocket, InetDiagReceipts, Receipt, ReceiptSource};
+use pool::{ClosedSocket, InetDiagReceipts, Receipt, ReceiptSource, registry::Claim};
 use tokio::sync::Notify;
 
 /// How often the pool asks before the kernel is asked for this one socket. The pool's intervals
-/// double from 1 ms, so this is after 31 ms: events take a few milliseconds, unless records were
-/// lost.
-const PATIENCE: u32 = 6;
+/// double from 1 to 50 ms, so this is after 113 ms. Chosen: longer than a snapshot of a large
+/// fleet, which holds up the events behind it. Waiting costs nothing, for a receipt is handed over
+/// as soon as it is there; only where records were lost is it the kernel's turn.
+const PATIENCE: u32 = 8;
 
 /// The receipts of a pool whose process is observed.
 #[derive(Debug, Default)]
@@ -44,6 +45,14 @@ impl KernelReceipts {
         let mut sockets = self.lock();
         sockets.proved.remove(&cookie);
         sockets.asked.remove(&cookie);
+    }
+
+    /// Changes were missed: nobody will ask for any but these.
+    pub(super) fn keep(&self, claims: &[Claim]) {
+        let claimed: HashSet<_> = claims.iter().map(|claim| claim.cookie).collect();
+        let mut sockets = self.lock();
+        sockets.proved.retain(|cookie, _| claimed.contains(cookie));
+        sockets.asked.retain(|cookie, _| claimed.contains(cookie));
     }
 
     pub(super) fn awaited(&self) -> Arc<Notify> {
@@ -122,6 +131,16 @@ mod tests {
         let receipts = KernelReceipts::default();
         let socket = ClosedSocket { local: None, ..socket(1) };
         assert_eq!(receipts.check(&socket), Some(Receipt::Destroyed));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_claimed_no_more_after_changes_were_missed() {
+        let receipts = KernelReceipts::default();
+        receipts.prove(1, Receipt::Destroyed);
+        receipts.check(&socket(2));
+        receipts.keep(&[]);
+        let sockets = receipts.lock();
+        assert!(sockets.proved.is_empty() && sockets.asked.is_empty());
     }
 
     #[test]

@@ -118,6 +118,14 @@ impl Connection {
     /// Closes the socket. When it returns, close(2) has.
     pub(crate) fn close(self, context: &Context, cause: &Cause) -> (ClosedSocket, Carried) {
         let socket = self.identity(context);
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(sabotage) = &context.sabotage
+            && let Some(claim) = context.registry.claim_of(self.cookie)
+            && context.flaw(claim.generation).is_some_and(crate::testing::Flaw::keeps_open)
+        {
+            sabotage.keep(self.transport);
+            return (socket, self.session.into_carried(cause));
+        }
         // Whoever answers no more, or breaks the protocol, gets no farewell: a reset leaves
         // neither a FIN_WAIT that nobody acknowledges nor a port in TIME_WAIT.
         let reset = context.reset_on_destroy

@@ -6,6 +6,8 @@ use super::transport::Endpoint;
 use crate::budget::{Ending, PortBudget};
 use crate::clock;
 use crate::device::DeviceId;
+#[cfg(any(test, feature = "testing"))]
+use crate::device::Generation;
 use crate::error::OperatorError;
 use crate::event::Event;
 use crate::inbox::Inbox;
@@ -33,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     pub(crate) events: Events,
     pub(crate) ports: Mutex<PortBudget>,
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) sabotage: Option<crate::testing::Sabotage>,
     /// To the loop.
     pub(crate) online: mpsc::UnboundedSender<Online>,
 }
@@ -91,6 +95,12 @@ impl Context {
         // Where the kernel chooses the address, all count as one.
         let source = if self.sources == [None] { None } else { local };
         self.ports().closed(source, destination, ending, clock::now());
+    }
+
+    /// What the pool does wrong with this session, on purpose.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn flaw(&self, generation: Generation) -> Option<crate::testing::Flaw> {
+        self.sabotage.as_ref().and_then(|it| it.in_session(generation))
     }
 
     pub(crate) fn ports(&self) -> MutexGuard<'_, PortBudget> {

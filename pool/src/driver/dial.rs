@@ -73,7 +73,7 @@ pub(crate) async fn dial(
     let mut made = None;
     let reached = tokio::select! {
         biased;
-        cause = stopped(ticket) => Ok(Err(cause)),
+        cause = stopped(line, generation) => Ok(Err(cause)),
         reached = timeout_at(deadline, reach(context, ticket, &mut phase, &mut made)) => reached,
     };
     let transport = match reached.unwrap_or_else(|_elapsed| Err(too_late(context, phase))) {
@@ -204,12 +204,12 @@ async fn retire(context: &Context, before: Made) {
 }
 
 /// Ends when the device's driver has to.
-async fn stopped(ticket: Ticket<'_>) -> Cause {
+pub(super) async fn stopped(line: &Line, generation: Generation) -> Cause {
     poll_fn(|waker| {
         loop {
             // In this order, for what is told in between wakes.
-            let changed = ticket.line.poll_changed(waker);
-            if let Some(cause) = ticket.line.take_stop(ticket.generation) {
+            let changed = line.poll_changed(waker);
+            if let Some(cause) = line.take_stop(generation) {
                 return Poll::Ready(cause);
             }
             ready!(changed);

@@ -85,6 +85,12 @@ async fn serve(
     generation: Generation,
     mut connection: Box<Connection>,
 ) -> End {
+    #[cfg(any(test, feature = "testing"))]
+    if context.flaw(generation) == Some(crate::testing::Flaw::DieSilently) {
+        let (closed, carried) = connection.close(context, &Cause::PeerClosed);
+        let cause = dial::stopped(line, generation).await;
+        return End { cause, closed: Some(closed), carried };
+    }
     let cause = loop {
         if let Some(cause) = line.take_stop(generation) {
             // Boxed, for few sessions at once say goodbye, and all would have the place for it.

@@ -233,6 +233,8 @@ impl Runner {
                     if let Some(socket) = self.closed.remove(&key) {
                         self.releases.insert(now, key, generation, socket);
                         self.ask_for(now, socket);
+                        #[cfg(any(test, feature = "testing"))]
+                        self.go_wrong(now, key, generation, socket);
                         // A receipt at once has moved the slot on.
                         self.publish_numbers();
                     }
@@ -354,6 +356,19 @@ impl Runner {
         self.shared.context.registry.retract(cookie, true);
         let (key, generation) = (release.key, release.generation);
         self.fleet.handle(now, Input::Receipt { key, generation });
+    }
+
+    /// Obeys a test that wants a broken pool.
+    #[cfg(any(test, feature = "testing"))]
+    fn go_wrong(&mut self, now: Instant, key: SlotKey, generation: Generation, of: ClosedSocket) {
+        use crate::testing::Flaw;
+        match self.shared.context.flaw(generation) {
+            Some(Flaw::ForgetToClose) => self.receipt(now, of.cookie, Receipt::Destroyed),
+            Some(Flaw::DialBeforeDestroy) => {
+                self.fleet.handle(now, Input::Receipt { key, generation });
+            }
+            Some(Flaw::DieSilently | Flaw::KeepOpen) | None => {}
+        }
     }
 
     fn look_at_ports(&mut self, now: Instant) {
