@@ -44,7 +44,7 @@ pub(super) struct Hub {
 /// What the front wants of the pool.
 pub(super) enum Order {
     /// Another fleet.
-    Reload(Fleet, oneshot::Sender<Result<Reloaded, FleetError>>),
+    Reload(Box<Fleet>, oneshot::Sender<Result<Reloaded, FleetError>>),
     /// All sessions end in order.
     Shutdown,
 }

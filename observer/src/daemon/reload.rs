@@ -84,7 +84,7 @@ impl Front {
     async fn reload_fleet(&self, new: &Config) -> Result<String, String> {
         let Some(pooling) = &self.pooling else { return Ok(String::new()) };
         let (reply, answer) = oneshot::channel();
-        let order = pooling::Order::Reload(new.fleet.clone(), reply);
+        let order = pooling::Order::Reload(Box::new(new.fleet.clone()), reply);
         let ended = || "the pool has ended".to_owned();
         pooling.orders.send(order).map_err(|_| ended())?;
         let done = answer.await.map_err(|_| ended())?.map_err(|error| error.to_string())?;

@@ -111,7 +111,7 @@ pub(super) fn section() -> Section {
                 default: "65536".into(),
                 allowed: "1 to 4,194,304",
                 meaning: "Most sockets that are kept in the table; what does not fit is counted.",
-                reason: "Far more than most hosts have; the kernel's maps are sized by it.",
+                reason: "Far more than most hosts have.",
                 reload: Reload::Restart,
             },
         ],
