@@ -5,7 +5,7 @@
 //! where they differ. It also reads off the kernel's word what the pool waits for: the receipt
 //! that a closed socket is gone.
 //!
-//! Two orders are promised and used. The claim is published before connect(2), and the pool's loop
+//! Two orders are promised and used. The claim is published before connect(2), and the pool
 //! says that a socket is closed after close(2) has returned. What the kernel says of a claim that
 //! is not here yet is kept until it is.
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::Duration;
 
 /// Loading and verifying the programs, and the fleet, on two busy cores.
@@ -27,11 +28,15 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A line of `section` in the config, as in TOML.
+    /// A line of `section` in the config, as in TOML, in the place of one for the same key.
     pub fn set(mut self, section: &str, line: impl Into<String>) -> Self {
         let line = line.into();
+        let key = |line: &str| line.split_once(" =").map(|(key, _)| key.to_owned());
         match self.sections.iter_mut().find(|(name, _)| name == section) {
-            Some((_, lines)) => lines.push(line),
+            Some((_, lines)) => {
+                lines.retain(|it| key(it).is_none() || key(it) != key(&line));
+                lines.push(line);
+            }
             None => self.sections.push((section.to_owned(), vec![line])),
         }
         self
@@ -204,7 +209,8 @@ impl Daemon {
     /// An answer of the API; `None` if nobody is there.
     pub fn try_get(&self, path: &str) -> Option<Answer> {
         let mut connection = self.api().try_connect().ok()?;
-        connection.ask("GET", path, &[("host", "localhost")], None);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        connection.send(request.as_bytes()).ok()?;
         connection.answer()
     }
 
@@ -243,10 +249,99 @@ impl Daemon {
         line.rsplit_once(' ')?.1.parse().ok()
     }
 
+    /// All devices, by name: page after page.
+    #[track_caller]
+    pub fn devices(&self) -> Vec<serde_json::Value> {
+        self.pages("/api/v1/devices?limit=1000", "devices")
+    }
+
+    /// All sockets that the daemon knows of itself, by cookie.
+    #[track_caller]
+    pub fn sockets(&self) -> Vec<serde_json::Value> {
+        self.pages(&format!("/api/v1/sockets?limit=1000&pid={}", self.pid()), "sockets")
+    }
+
+    /// Waits until it has said this so often on stderr.
+    #[track_caller]
+    pub fn await_said(&self, text: &str, times: usize) {
+        wait::until(&format!("the daemon to say `{text}`"), || {
+            let said = self.stderr();
+            if said.matches(text).count() >= times { Ok(()) } else { Err(said) }
+        });
+    }
+
+    /// How many devices are online, by the metrics.
+    pub fn online(&self) -> u64 {
+        self.metric("sockwarden_pool_sessions{state=\"online\"}").unwrap_or_default() as u64
+    }
+
+    /// Waits until so many devices are online, and says how long that took.
+    #[track_caller]
+    pub fn await_online(&self, devices: u64, patience: Duration) -> Duration {
+        let began = clock::now();
+        wait::within(patience, &format!("{devices} devices to be online"), || {
+            let online = self.online();
+            if online == devices {
+                return Ok(());
+            }
+            // Each question costs the daemon something, and it shall work now.
+            thread::sleep(Duration::from_millis(50));
+            Err(format!("{online} are"))
+        });
+        began.elapsed()
+    }
+
+    /// Findings that were ever opened, of all kinds.
+    #[track_caller]
+    pub fn findings_opened(&self) -> Vec<String> {
+        let text = self.metrics();
+        let lines =
+            text.lines().filter(|line| line.starts_with("sockwarden_findings_opened_total"));
+        let lines: Vec<&str> = lines.collect();
+        assert!(!lines.is_empty(), "the family is missing in:\n{text}");
+        let opened = lines.into_iter().filter(|line| !line.ends_with(" 0"));
+        opened.map(str::to_owned).collect()
+    }
+
+    /// Asserts that no finding was ever opened, and that no record was lost.
+    #[track_caller]
+    pub fn expect_no_finding(&self) {
+        let lost = self.metrics();
+        let lost = lost.lines().filter(|it| it.starts_with("sockwarden_records_lost_total"));
+        let lost: Vec<&str> = lost.filter(|line| !line.ends_with(" 0")).collect();
+        assert!(lost.is_empty(), "records were lost: {lost:#?}");
+        let opened = self.findings_opened();
+        assert!(opened.is_empty(), "nothing leaks, but: {opened:#?}");
+    }
+
+    /// Its memory at this moment.
+    #[track_caller]
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.pid())
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the daemon is there");
+    }
+
+    #[track_caller]
+    fn pages(&self, path: &str, list: &str) -> Vec<serde_json::Value> {
+        let mut all = Vec::new();
+        let mut after = String::new();
+        loop {
+            let mut page = self.api().get(&format!("{path}{after}")).json();
+            let serde_json::Value::Array(rows) = page[list].take() else {
+                panic!("no list `{list}`: {page}");
+            };
+            all.extend(rows);
+            match &page["next"] {
+                serde_json::Value::Null => return all,
+                serde_json::Value::String(next) => after = format!("&after={next}"),
+                next => after = format!("&after={next}"),
+            }
+        }
     }
 
     /// Ends it as a service manager does, and says how it ended and how long that took.
@@ -295,6 +390,40 @@ impl Daemon {
     }
 }
 
+/// Resident memory of a process, in KiB: proc_pid_status(5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All that is resident, now.
+    pub rss: u64,
+    /// The most that ever was.
+    pub peak: u64,
+    /// Private pages: heap and stacks.
+    pub anon: u64,
+    /// Pages of files: the program and its libraries.
+    pub file: u64,
+    /// Shared pages: maps of the kernel's programs, as the ring.
+    pub shmem: u64,
+}
+
+impl Memory {
+    #[track_caller]
+    fn of(pid: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let words = line.unwrap_or_else(|| panic!("no {name} in:\n{status}"));
+            words.split_whitespace().next().and_then(|it| it.parse().ok()).expect("a number")
+        };
+        Self {
+            rss: field("VmRSS:"),
+            peak: field("VmHWM:"),
+            anon: field("RssAnon:"),
+            file: field("RssFile:"),
+            shmem: field("RssShmem:"),
+        }
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if self.ended.is_none() {
@@ -306,7 +435,12 @@ impl Drop for Daemon {
                 reason = "what a failed scenario needs to be understood"
             )]
             {
-                eprintln!("the daemon said:\n{}", self.stderr());
+                let said = self.stderr();
+                let lines: Vec<&str> = said.lines().collect();
+                let (first, last) = (&lines[..lines.len().min(50)], lines.len().saturating_sub(50));
+                let last = &lines[last.max(first.len())..];
+                eprintln!("the daemon said, in {} lines:\n{}", lines.len(), first.join("\n"));
+                eprintln!("...\n{}", last.join("\n"));
             }
         }
     }

@@ -89,6 +89,16 @@ impl Place {
         self.request("POST", path, &[], Some(body.as_bytes()))
     }
 
+    /// As [`Place::post`], of a server that may go at any moment: `None` if nobody is there, or the
+    /// answer breaks off.
+    pub fn try_post(&self, path: &str, body: &str) -> Option<Answer> {
+        let mut connection = self.try_connect().ok()?;
+        let (length, body) = (body.len(), body.as_bytes());
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}");
+        connection.send(&[head.as_bytes(), b"\r\n\r\n", body].concat()).ok()?;
+        connection.answer()
+    }
+
     /// One request on a connection of its own.
     #[track_caller]
     pub fn request(

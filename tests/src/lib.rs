@@ -44,6 +44,7 @@ pub mod daemon;
 pub mod fleet;
 pub mod http;
 pub mod journald;
+pub mod kick;
 pub mod line;
 pub mod mosquitto;
 pub mod mqtt;

@@ -116,16 +116,27 @@ impl Client {
     /// The next message, if one comes within this time.
     #[track_caller]
     pub fn next_message_within(&mut self, patience: Duration) -> Option<Received> {
+        let next = self.try_next(patience);
+        next.unwrap_or_else(|error| panic!("waiting for a message: {error}"))
+    }
+
+    /// As [`Client::next_message_within`], for a broker that may go.
+    ///
+    /// # Errors
+    ///
+    /// When the connection has ended.
+    #[track_caller]
+    pub fn try_next(&mut self, patience: Duration) -> io::Result<Option<Received>> {
         self.stream.set_read_timeout(Some(patience)).expect("invariant: it is not zero");
         let packet = self.read();
         self.stream.set_read_timeout(Some(PATIENCE)).expect("invariant: it is not zero");
         let (first, body) = match packet {
             Ok(packet) => packet,
-            Err(error) if is_timeout(&error) => return None,
-            Err(error) => panic!("waiting for a message: {error}"),
+            Err(error) if is_timeout(&error) => return Ok(None),
+            Err(error) => return Err(error),
         };
         assert_eq!(first >> 4, kind::PUBLISH, "{body:?}");
-        Some(self.message(first, &body))
+        Ok(Some(self.message(first, &body)))
     }
 
     /// Whether the broker has closed the connection, or does within this time. What it sends

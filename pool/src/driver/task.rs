@@ -75,6 +75,11 @@ pub(crate) async fn run(context: Arc<Context>, order: Order) -> Finished {
             serve(&context, &line, generation, connection).await
         }
     };
+    // Said here and not by the loop: when thousands of sessions end at once, the loop hears of the
+    // last one late, and until then the registry would call a closed socket online.
+    if let Some(socket) = &end.closed {
+        context.registry.set_stage(socket.cookie, Stage::Closed);
+    }
     Finished { key, generation, end }
 }
 

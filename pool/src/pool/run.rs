@@ -14,7 +14,6 @@ use crate::line::Line;
 use crate::metrics::add;
 use crate::policy::Limits;
 use crate::receipt::{ClosedSocket, Receipt};
-use crate::registry::Stage;
 use crate::session::Carried;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -209,7 +208,6 @@ impl Runner {
     fn finished(&mut self, now: Instant, finished: Finished) {
         let Finished { key, generation, end: End { cause, closed, carried } } = finished;
         if let Some(socket) = closed {
-            self.shared.context.registry.set_stage(socket.cookie, Stage::Closed);
             self.closed.insert(key, socket);
         }
         self.carried.insert(key, carried);
