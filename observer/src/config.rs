@@ -245,7 +245,7 @@ impl Default for Watch {
             children: false,
             layers: None,
             snapshot_interval: Duration::from_secs(10),
-            ring_bytes: 8 << 20,
+            ring_bytes: 2 << 20,
             max_sockets: 65_536,
         }
     }

@@ -42,6 +42,7 @@ use crate::{
     desk::Desk,
     fleet::FleetError,
     join::{Join, KernelReceipts},
+    kernel,
     life::{
         instance::ClaimError, notify::NotifyError, privileges::PrivilegeError, watchdog::Beats,
     },
@@ -124,6 +125,8 @@ impl DaemonError {
 ///
 /// [`DaemonError`]. Whatever was opened is closed then.
 pub fn run(path: &Path) -> Result<(), DaemonError> {
+    // Before the first thread has an arena.
+    kernel::keep_heap_small();
     let opened = Opened::open(path)?;
     let Opened { config, instance, mut observer, listeners, notifier, password, remaining } =
         opened;

@@ -290,7 +290,9 @@ impl Ledger {
             None => {
                 let (device, generation) = (claim.device, claim.generation.number());
                 entry.remote = Some(remote);
-                self.devices.entry(device.clone()).or_default().push(cookie);
+                // Almost always the only one; a vector would make room for four.
+                let only = || Vec::with_capacity(1);
+                self.devices.entry(device.clone()).or_insert_with(only).push(cookie);
                 entry.claim = Some(Claimed { device, generation, stage, since: now });
             }
         }

@@ -25,6 +25,7 @@ use crate::{
     desk::Desk,
     escape::{short, visible},
     fleet::{Loaded, Roster},
+    kernel,
     life::{
         drain::{Drain, Left, Phase},
         notify::{self, Notifier},
@@ -39,6 +40,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 /// How often the end is looked at, and the status line.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How often what large work has left in the heap is given back.
+const TRIM: Duration = Duration::from_secs(30);
 
 /// How often the status line says how it is.
 const STATUS: Duration = Duration::from_secs(2);
@@ -156,6 +160,7 @@ impl Front {
         let mut watchdog =
             Watchdog::new(self.beats.clone(), notify::watchdog_timeout(), clock::now());
         let mut status_due = Instant::now() + STATUS;
+        let mut trim_due = Instant::now() + STATUS;
         loop {
             let wait = STATUS.min(watchdog.longest_sleep());
             let due = status_due.min(Instant::now() + wait);
@@ -197,6 +202,10 @@ impl Front {
                 self.notifier.status(&status, now);
             }
             self.notifier.handle_timeout(now);
+            if Instant::now() >= trim_due {
+                trim_due = Instant::now() + TRIM;
+                kernel::trim_heap();
+            }
         }
     }
 

@@ -46,6 +46,13 @@ pub fn may_observe(layers: Layers) -> Result<(), ProbeError> {
     privileges::check(layers)
 }
 
+/// Bytes of a row of a snapshot.
+const ROW: usize = size_of::<observer_ebpf::row::Row>();
+
+/// Bytes to ask for at once: the kernel's own buffer for an iterator (`bpf_seq_read`, 8 pages,
+/// kernel/bpf/bpf_iter.c).
+const READ: usize = 32 << 10;
+
 /// The program, made by `cargo xtask build-ebpf` and put here by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockwarden.bpf.o"));
 
@@ -244,13 +251,23 @@ impl Probe {
     ) -> Result<(), ProbeError> {
         let failed = |error: &(dyn std::error::Error + 'static)| ProbeError::using("read", error);
         let mut file = self.open_iterator(program)?;
-        self.rows.clear();
-        // The kernel hands out at most one buffer of its own (32 KiB) a read and cuts no row.
-        file.read_to_end(&mut self.rows).map_err(|error| failed(&error))?;
-        for row in self.rows.chunks(size_of::<observer_ebpf::row::Row>()) {
-            consume(row);
+        self.rows.resize(READ, 0);
+        let mut filled = 0;
+        loop {
+            let read = file.read(&mut self.rows[filled..]).map_err(|error| failed(&error))?;
+            filled += read;
+            // The kernel cuts no row if the buffer is as large as its own; at the end, what is left
+            // over is shown to be no row.
+            let whole = if read == 0 { filled } else { filled - filled % ROW };
+            for row in self.rows[..whole].chunks(ROW) {
+                consume(row);
+            }
+            self.rows.copy_within(whole..filled, 0);
+            filled -= whole;
+            if read == 0 {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn open_iterator(&mut self, program: &'static str) -> Result<File, ProbeError> {

@@ -276,6 +276,8 @@ impl Socket {
             }
             Err(index) => {
                 let entry = HolderEntry { process, fd, acquired: time, seen: time };
+                // Almost every socket has one; a vector would make room for four.
+                self.holders.reserve_exact(1);
                 self.holders.insert(index, entry);
             }
         }

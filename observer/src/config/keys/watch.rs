@@ -98,7 +98,7 @@ pub(super) fn section() -> Section {
                 place: place(size(65_536..=1 << 30).checked(is_power), |it| {
                     &mut it.watch.ring_bytes
                 }),
-                default: r#""8MiB""#.into(),
+                default: r#""2MiB""#.into(),
                 allowed: "a power of two from 64KiB to 1GiB",
                 meaning: "Size of the ring of records between the kernel and the daemon.",
                 reason: "Memory is cheaper than a loss; what does not fit is counted, and a snapshot \
