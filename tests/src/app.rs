@@ -39,11 +39,28 @@ impl App {
         Self::spawn(wrapper, &[python().as_os_str(), script.as_os_str()])
     }
 
+    /// `apps/app.py` by another name: `program` becomes a link to the interpreter.
+    #[track_caller]
+    pub fn python_as(program: &Path) -> Self {
+        std::os::unix::fs::symlink(python(), program).expect("the link can be made");
+        Self::spawn(&[], &[program.as_os_str(), script("app.py").as_os_str()])
+    }
+
     /// `apps/app.js`.
     #[track_caller]
     pub fn node() -> Self {
         let script = script("app.js");
         Self::spawn(&[], &[OsStr::new("node"), script.as_os_str()])
+    }
+
+    /// `apps/app.js` by another name: `program` becomes a link to Node.
+    #[track_caller]
+    pub fn node_as(program: &Path) -> Self {
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let node = env::split_paths(&paths).map(|path| path.join("node")).find(|it| it.is_file());
+        let node = node.expect("node is installed: `cargo xtask setup`");
+        std::os::unix::fs::symlink(node, program).expect("the link can be made");
+        Self::spawn(&[], &[program.as_os_str(), script("app.js").as_os_str()])
     }
 
     /// The Rust program.

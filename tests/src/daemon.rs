@@ -1,6 +1,8 @@
 //! The daemon as an external process: `sockwarden run` with a config of the scenario's own.
 
+use crate::events::Events;
 use crate::http::{Answer, Place};
+use crate::journald::Journald;
 use crate::watch::binary;
 use crate::{TempDir, clock, wait};
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,7 +10,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub struct Builder {
     sections: Vec<(String, Vec<String>)>,
     environment: Vec<(String, String)>,
     prefix: Vec<String>,
+    program: PathBuf,
     dir: TempDir,
 }
 
@@ -71,6 +74,19 @@ impl Builder {
         self
     }
 
+    /// Another copy of the program.
+    pub fn binary(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// Its findings go to `journald`.
+    pub fn journal(self, journald: &Journald) -> Self {
+        let wrapper = journald.wrapper();
+        let line = format!("journal_socket = \"{}\"", journald.socket_inside().display());
+        self.through(&wrapper.iter().map(String::as_str).collect::<Vec<_>>()).set("sinks", line)
+    }
+
     /// A path in the daemon's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -113,8 +129,12 @@ impl Builder {
             ("sinks", format!("journal_socket = \"{}\"", self.dir.join("no-journal").display())),
         ];
         let mut sections = self.sections.clone();
+        let has_pool = sections.iter().any(|(name, _)| name == "pool");
         for (section, line) in own {
-            let key = line.split_once(' ').expect("invariant: a key and a value").0.to_owned();
+            // Devices without a pool are a mistake.
+            if section == "fleet" && !has_pool {
+                continue;
+            }
             let place = match sections.iter().position(|(name, _)| name == section) {
                 Some(place) => place,
                 None => {
@@ -123,7 +143,7 @@ impl Builder {
                 }
             };
             let lines = &mut sections[place].1;
-            if !lines.iter().any(|line| line.split_once(' ').is_some_and(|(it, _)| it == key)) {
+            if !lines.iter().any(|other| key(other) == key(&line)) {
                 lines.push(line);
             }
         }
@@ -133,9 +153,8 @@ impl Builder {
     }
 
     fn command(&self, config: &Path, log: &Path) -> Command {
-        let program = binary();
         let mut words: Vec<&Path> = self.prefix.iter().map(Path::new).collect();
-        words.push(&program);
+        words.push(&self.program);
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).arg("run").arg("--config").arg(config);
         let errors = File::options().create(true).append(true).open(log);
@@ -164,6 +183,7 @@ impl Daemon {
             sections: Vec::new(),
             environment: Vec::new(),
             prefix: Vec::new(),
+            program: binary(),
             dir: TempDir::new(),
         }
     }
@@ -183,13 +203,54 @@ impl Daemon {
         Place::Unix(self.path("run/api.sock"))
     }
 
-    /// Where it can be scraped.
+    /// Where it can be scraped, by the kernel: with a journal, stderr does not say it. Not by `ss`,
+    /// which is slow on a busy host and confused by names with line breaks.
     #[track_caller]
     pub fn address(&self) -> SocketAddr {
-        let said = self.stderr();
-        let after = said.rsplit_once("http://").expect("it says where it listens").1;
-        let end = after.find(' ').unwrap_or(after.len());
-        after[..end].parse().expect("an address")
+        let proc = PathBuf::from(format!("/proc/{}", self.pid()));
+        let links = fs::read_dir(proc.join("fd")).expect("it runs, and this is root");
+        let inodes: Vec<String> = links
+            .filter_map(|link| fs::read_link(link.ok()?.path()).ok())
+            .filter_map(|to| {
+                let name = to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+                Some(name.to_owned())
+            })
+            .collect();
+        let table = fs::read_to_string(proc.join("net/tcp")).expect("it runs");
+        let port = table.lines().find_map(|line| {
+            // proc_pid_net(5): state 0A is LISTEN, field 10 the inode.
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_it = fields.get(3) == Some(&"0A") && inodes.iter().any(|it| it == fields[9]);
+            let (_, port) = fields.get(1).filter(|_| is_it)?.split_once(':')?;
+            u16::from_str_radix(port, 16).ok()
+        });
+        ([127, 0, 0, 1], port.expect("it listens on TCP")).into()
+    }
+
+    /// Its API, by TCP.
+    #[track_caller]
+    pub fn tcp(&self) -> Place {
+        Place::Tcp(self.address())
+    }
+
+    /// What a verb that asks it answers: `sockwarden WORDS --socket PATH`.
+    #[track_caller]
+    pub fn verb(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(&self.builder.program);
+        command.args(words).arg("--socket").arg(self.path("run/api.sock"));
+        command.output().expect("the program can be started")
+    }
+
+    /// The events from now on, as one object a line or as server-sent events.
+    #[track_caller]
+    pub fn events(&self, place: &Place, accept: &str) -> Events {
+        Events::follow(place, accept)
+    }
+
+    /// How many descriptors it has.
+    pub fn descriptors(&self) -> usize {
+        let list = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        list.expect("it runs, and this is root").count()
     }
 
     /// What it said on stderr.
@@ -201,9 +262,16 @@ impl Daemon {
     #[track_caller]
     pub fn await_ready(&self) {
         wait::within(START, "the daemon to be ready", || {
+            assert!(!self.has_ended(), "it has ended: {}", self.stderr());
             let answer = self.try_get("/readyz").ok_or_else(|| self.stderr())?;
             if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
         });
+    }
+
+    /// Whether it has ended and was not waited for.
+    fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
     }
 
     /// An answer of the API; `None` if nobody is there.
@@ -444,4 +512,9 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// What a line of TOML is about.
+fn key(line: &str) -> &str {
+    line.split_once('=').map_or(line, |(key, _)| key).trim()
 }

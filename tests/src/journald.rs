@@ -95,6 +95,17 @@ impl Journald {
         self.path(&format!("run/systemd/journal.{NAME}/socket"))
     }
 
+    /// Its native socket, as whoever is behind [`Journald::wrapper`] sees it.
+    pub fn socket_inside(&self) -> PathBuf {
+        PathBuf::from(format!("/run/systemd/journal.{NAME}/socket"))
+    }
+
+    /// The words before a program that shall reach it without being root.
+    pub fn wrapper(&self) -> Vec<String> {
+        let pid = self.keeper.id().to_string();
+        ["nsenter", "--target", &pid, "--mount", "--"].map(str::to_owned).to_vec()
+    }
+
     /// Starts it again.
     #[track_caller]
     pub fn restart(&mut self) {

@@ -41,6 +41,7 @@ pub mod certificates;
 pub mod cgroup;
 pub mod clock;
 pub mod daemon;
+pub mod events;
 pub mod fleet;
 pub mod http;
 pub mod journald;
