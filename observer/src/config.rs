@@ -148,7 +148,7 @@ pub enum Profile {
 pub struct Credentials {
     /// User name.
     pub username: String,
-    /// Read before privileges are dropped, and again at a reload.
+    /// Read once, before privileges are dropped.
     pub password_file: Option<PathBuf>,
 }
 
@@ -245,7 +245,7 @@ impl Default for Watch {
             children: false,
             layers: None,
             snapshot_interval: Duration::from_secs(10),
-            ring_bytes: 2 << 20,
+            ring_bytes: 1 << 20,
             max_sockets: 65_536,
         }
     }

@@ -40,19 +40,25 @@ pub struct DeviceSpec {
     /// Its name.
     pub id: String,
     /// The MQTT client id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<String>,
     /// User name at the broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// Password at the broker. Never shown by the daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
     /// Keep-alive in whole seconds.
-    #[serde(deserialize_with = "spec::keep_alive")]
+    #[serde(deserialize_with = "spec::keep_alive", skip_serializing_if = "Option::is_none")]
     pub keep_alive_s: Option<u16>,
     /// Who goes first in a storm: `low`, `normal` or `high`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<String>,
     /// What the broker publishes when the session ends without a DISCONNECT.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub will: Option<WillSpec>,
     /// Topic filters.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub subscriptions: Option<Vec<SubscriptionSpec>>,
 }
 

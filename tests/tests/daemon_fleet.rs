@@ -11,9 +11,9 @@ use std::time::Duration;
 
 const KICKER: &str = env!("CARGO_BIN_EXE_kicker");
 
-/// Memory of the daemon with 12,000 devices in all, KiB: heap, program, libraries, and the ring, which
-/// is mapped twice and counts twice.
-const MOST_MEMORY: u64 = 60 * 1024;
+/// Memory of the daemon with 12,000 devices in all, KiB: 60 MB of heap, program, libraries, and the
+/// ring, which is mapped twice and counts twice.
+const MOST_MEMORY: u64 = 60_000_000 / 1024;
 
 /// A third of the fleet.
 const GROUP: u32 = 4_000;
@@ -81,9 +81,13 @@ fn four_thousand_of_twelve_thousand_are_kicked_twice_and_each_old_socket_goes_fi
     // An observer that gets no CPU for 31 ms is too late with its events.
     assert!(by_query <= f64::from(2 * GROUP) / 10.0, "{by_query} receipts had to be asked for");
     assert_eq!(daemon.metric("iot_zombie_sockets_total"), Some(0.0));
-    let memory = daemon.memory();
-    note(&format!("at the end: {memory:?}"));
-    assert!(memory.rss <= MOST_MEMORY, "{memory:?}");
+    note(&format!("right after the kicks and lists: {:?}", daemon.memory()));
+    // What large lists have left is given back within seconds.
+    let memory = wait::within(Duration::from_secs(30), "the memory to be given back", || {
+        let memory = daemon.memory();
+        if memory.rss <= MOST_MEMORY { Ok(memory) } else { Err(format!("{memory:?}")) }
+    });
+    note(&format!("at rest: {memory:?}"));
     let (status, took) = daemon.stop();
     note(&format!("12,000 sessions ended in {took:?}"));
     assert!(status.success(), "{status}");

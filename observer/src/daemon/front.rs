@@ -42,7 +42,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How often what large work has left in the heap is given back.
-const TRIM: Duration = Duration::from_secs(30);
+const TRIM: Duration = Duration::from_secs(10);
 
 /// How often the status line says how it is.
 const STATUS: Duration = Duration::from_secs(2);
@@ -100,13 +100,17 @@ impl Front {
         let mut signals = Signals::catch().map_err(DaemonError::system("catching signals"))?;
         let roster = self.roster().await?;
         let (stop, stopped) = oneshot::channel::<()>();
+        // The pool's loop may not have counted them yet.
+        let status = match roster.as_ref().map(|roster| roster.list().len()) {
+            Some(devices) => format!("watching; {devices} devices begin to connect"),
+            None => self.status(),
+        };
         let backend = self.backend(roster);
         let listeners = self.listeners.take().expect("invariant: served once");
         let doors = doors(&listeners, &self.config);
         let mut serving = JoinSet::new();
         let server = Server::new(listeners, backend);
         serving.spawn(server.serve(stopped.map(drop)));
-        let status = self.status();
         self.notifier.ready(&status, clock::now());
         self.tell(Life::Ready, format!("sockwarden is ready: {status}; the API is at {doors}"));
         let ended = self.conduct(&mut signals, &mut serving).await;

@@ -41,11 +41,35 @@ pub struct LeftOut {
     pub is_in_file: bool,
 }
 
+/// A device as it was written, in a tenth of the memory: the fleet keeps all of them, to see at a
+/// reload which are others now.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Packed(Box<str>);
+
+impl Packed {
+    fn new(spec: &DeviceSpec) -> Self {
+        let text = serde_json::to_string(spec).expect("invariant: texts and numbers only");
+        Self(text.into())
+    }
+
+    /// The device itself.
+    pub(super) fn unpack(&self) -> DeviceSpec {
+        serde_json::from_str(&self.0).expect("invariant: it was written from one")
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The device knows which of its words are secret.
+        self.unpack().fmt(f)
+    }
+}
+
 /// A device with all that the template says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) entry: Entry,
-    pub(super) spec: DeviceSpec,
+    pub(super) spec: Packed,
 }
 
 /// Devices by name. No two have the same client id.
@@ -69,7 +93,7 @@ impl Member {
         template::build(&spec)?;
         let id: Arc<str> = spec.id.as_str().into();
         let client_id = spec.client_id.as_deref().map_or_else(|| Arc::clone(&id), Arc::from);
-        Ok(Self { entry: Entry { id, origin, client_id }, spec })
+        Ok(Self { entry: Entry { id, origin, client_id }, spec: Packed::new(&spec) })
     }
 }
 

@@ -99,7 +99,7 @@ impl Roster {
             pool.check_room(members.len())?;
         }
         for member in members.iter() {
-            pool.add(template::build(&member.spec)?)?;
+            pool.add(template::build(&member.spec.unpack())?)?;
         }
         let loaded = Loaded { file: listed.len(), api: members.len() - listed.len(), left_out };
         let shared = Shared {
@@ -178,7 +178,7 @@ impl Shared {
         let member = Member::new(Origin::Api, &spec, &words.template).map_err(Complaints::one)?;
         self.members().check(&member.entry)?;
         self.pool.check_room(1)?;
-        let device = template::build(&member.spec)?;
+        let device = template::build(&member.spec.unpack())?;
         let kept = spec.clone();
         self.store(move |store| store.put(&kept)).await?;
         if let Err(refused) = self.pool.add(device) {
@@ -295,7 +295,7 @@ impl Shared {
     }
 
     fn take_member(&self, member: &Member) -> Result<(), pool::Error> {
-        self.pool.add(template::build(&member.spec)?)?;
+        self.pool.add(template::build(&member.spec.unpack())?)?;
         self.members_mut().insert(member.clone())?;
         Ok(())
     }

@@ -67,7 +67,8 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Table {
     limits: Limits,
-    sockets: HashMap<Cookie, Socket>,
+    /// Boxed, for a hash table has room for a third more than it holds.
+    sockets: HashMap<Cookie, Box<Socket>>,
     socket_order: Order<Cookie>,
     /// By process number: an older life of the same number is gone.
     processes: HashMap<u32, Process>,
@@ -109,19 +110,19 @@ impl Table {
 
     /// The socket with this cookie.
     pub fn socket(&self, cookie: Cookie) -> Option<&Socket> {
-        self.sockets.get(&cookie)
+        self.sockets.get(&cookie).map(Box::as_ref)
     }
 
     /// All sockets, by cookie.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
-        let mut sockets: Vec<_> = self.sockets.values().collect();
+        let mut sockets: Vec<_> = self.unordered().collect();
         sockets.sort_unstable_by_key(|socket| socket.cookie);
         sockets.into_iter()
     }
 
     /// All sockets in no order, for sums.
     pub fn unordered(&self) -> impl Iterator<Item = &Socket> {
-        self.sockets.values()
+        self.sockets.values().map(Box::as_ref)
     }
 
     /// How many sockets are known.
@@ -227,7 +228,7 @@ impl Table {
         let known = &self.sockets;
         self.socket_order.sweep(known.len(), |cookie| known.contains_key(cookie));
         self.socket_order.push(socket.touched, socket.cookie);
-        self.sockets.insert(socket.cookie, socket);
+        self.sockets.insert(socket.cookie, Box::new(socket));
     }
 
     fn evict_socket(&mut self) {

@@ -98,10 +98,12 @@ pub(super) fn section() -> Section {
                 place: place(size(65_536..=1 << 30).checked(is_power), |it| {
                     &mut it.watch.ring_bytes
                 }),
-                default: r#""2MiB""#.into(),
+                default: r#""1MiB""#.into(),
                 allowed: "a power of two from 64KiB to 1GiB",
                 meaning: "Size of the ring of records between the kernel and the daemon.",
-                reason: "Memory is cheaper than a loss; what does not fit is counted, and a snapshot \
+                reason: "Room for 14,000 changes of state, read every 20 ms and at once when half full: \
+                    12,000 sockets and two kicks of 4,000 lost none. It is mapped twice and counts \
+                    twice in the memory of the daemon. What does not fit is counted, and a snapshot \
                     follows.",
                 reload: Reload::Restart,
             },

@@ -209,7 +209,7 @@ async fn a_reload_applies_the_difference() {
     let reloaded = roster.reload(&bench.fleet).await.expect("the template is well");
     assert_eq!((reloaded.replaced, reloaded.kept), (5, 1));
     roster.add(device("b")).await.expect("it is new");
-    let spec = roster.0.members().get("b").map(|member| member.spec.keep_alive_s);
+    let spec = roster.0.members().get("b").map(|member| member.spec.unpack().keep_alive_s);
     assert_eq!(spec, Some(Some(7)), "the new template is not used");
 }
 
