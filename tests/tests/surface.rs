@@ -31,8 +31,8 @@ fn every_line_has_the_documented_fields_and_no_others() {
         ("transition", "type time t_ns cookie pid comm fd old new local remote"),
         (
             "finding",
-            "type event id kind pid comm cookie state local remote holders since age_ms budget_ms \
-             evidence born_before_observer message",
+            "type event id kind severity pid comm cookie state local remote holders since age_ms \
+             budget_ms evidence born_before_observer message",
         ),
         ("loss", "type cause lost"),
         (
