@@ -39,8 +39,8 @@ fn parse(text: &str) -> Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::child::{Running, mortal};
     use crate::clock;
-    use std::process::Command;
 
     #[test]
     fn the_first_field_counts() {
@@ -58,22 +58,19 @@ mod tests {
     // leaves the sum when it ends.
     #[test]
     fn work_shows_in_the_account_of_a_process() {
-        let mut child = Command::new("sh")
-            .args(["-c", "while :; do :; done"])
-            .spawn()
+        let mut busy = mortal("sh");
+        let busy = Running::start("sh", busy.args(["-c", "while :; do :; done"]))
             .expect("invariant: every host has a shell");
-        let first = cpu_time(child.id());
+        let first = cpu_time(busy.pid());
         let deadline = clock::now() + Duration::from_secs(10);
         let grown = loop {
-            let now = cpu_time(child.id());
+            let now = cpu_time(busy.pid());
             let grown = matches!((&first, &now), (Ok(first), Ok(now)) if now > first);
             if grown || clock::now() > deadline {
                 break grown;
             }
             thread::sleep(Duration::from_millis(5));
         };
-        child.kill().expect("invariant: the child is ours and not waited for");
-        child.wait().expect("invariant: the child is ours and not waited for");
         assert!(grown, "a busy loop used no CPU time in 10 s");
     }
 }
