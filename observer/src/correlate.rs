@@ -8,6 +8,7 @@
 mod agenda;
 mod asking;
 mod registry;
+mod trends;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,6 +19,7 @@ use crate::{
     ledger::{self, Ledger},
     model::{Comm, Cookie, Ends, KernelEvent, MonoTime, ProcessKey, Snapshot, Transition},
     table::{Change, Limits, Question, Table},
+    trends::{Thresholds, Trends},
 };
 
 /// Shortest time between two periodic snapshots, however small the budgets are. Chosen: a snapshot
@@ -29,6 +31,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Config {
     /// How long each kind may last.
     pub budgets: Budgets,
+    /// How much is too much.
+    pub thresholds: Thresholds,
     /// Sockets in the table. 65,536: five times the fleet that this was made for.
     pub socket_capacity: usize,
     /// Processes in the table. 32,768: the kernel's own default limit (`pid_max`).
@@ -46,6 +50,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             budgets: Budgets::default(),
+            thresholds: Thresholds::default(),
             socket_capacity: 65_536,
             process_capacity: 32_768,
             snapshot_interval: Duration::from_secs(10),
@@ -117,6 +122,7 @@ pub struct Correlator {
     /// The pool's registry, if there is one.
     ledger: Option<Ledger>,
     claims_agenda: Agenda,
+    trends: Trends,
     asking: Asking,
     /// Records were lost at this time, and no snapshot has begun since.
     lost_at: Option<MonoTime>,
@@ -149,6 +155,7 @@ impl Correlator {
             agenda: Agenda::default(),
             ledger: None,
             claims_agenda: Agenda::default(),
+            trends: Trends::new(config.thresholds, now),
             asking: Asking::new(interval, config.suspicion_gap, now),
             lost_at: None,
             outputs: VecDeque::new(),
@@ -167,6 +174,7 @@ impl Correlator {
             _ => Trigger::Event,
         };
         self.tell_ledger(&event, trigger);
+        self.trends.handle_event(&event);
         if let KernelEvent::Transition(transition) = event {
             let seen = self.seen(transition);
             self.outputs.push_back(Output::Transition(seen));
@@ -202,6 +210,8 @@ impl Correlator {
             self.evaluate(cookie, ended, Trigger::Snapshot, authority);
         }
         self.show_ledger(&snapshot, may_open, authority);
+        self.trends.handle_snapshot(&snapshot, &self.table);
+        self.time_trends(ended);
         if !is_complete {
             self.want(SnapshotReason::Suspicion, ended, ended);
         }
@@ -215,6 +225,7 @@ impl Correlator {
             return;
         }
         self.table.lose();
+        self.trends.lose(now);
         self.lost_at = self.lost_at.max(Some(now));
         self.want(SnapshotReason::Loss, now, now);
     }
@@ -235,6 +246,7 @@ impl Correlator {
             self.agenda.set(cookie, next);
         }
         self.time_ledger(now);
+        self.time_trends(now);
         self.ask(now);
     }
 
@@ -246,7 +258,8 @@ impl Correlator {
 
     /// When [`Self::handle_timeout`] is needed next.
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        let agendas = [self.agenda.next(), self.claims_agenda.next(), self.asking.next()];
+        let agendas =
+            [self.agenda.next(), self.claims_agenda.next(), self.trends.next(), self.asking.next()];
         agendas.into_iter().flatten().min()
     }
 

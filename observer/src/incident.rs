@@ -1,19 +1,27 @@
 //! PURE. Findings and their life: a finding is opened, updated and cleared.
 
 mod book;
+mod detail;
 mod message;
 mod registry;
+mod subject;
+mod trend;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub(crate) use self::{
     book::{Book, Trigger},
-    registry::{Subject, describe as describe_registry},
+    registry::{About, describe as describe_registry},
+    trend::describe as describe_trend,
+};
+pub use self::{
+    detail::{Detail, Growing, Named},
+    subject::{SocketFacts, Subject},
 };
 pub use crate::table::Evidence;
 use crate::{
     detect::Kind,
-    model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+    model::{Comm, Cookie, Holder, MonoTime, ProcessKey},
 };
 
 /// What happened to an incident.
@@ -63,6 +71,8 @@ pub enum ClearReason {
     Sent,
     /// The socket went on to another state.
     StateLeft,
+    /// It is not so any more.
+    Subsided,
     /// No descriptor was found any more.
     Vanished,
 }
@@ -82,12 +92,13 @@ impl ClearReason {
             Self::Retracted => "retracted",
             Self::Sent => "sent",
             Self::StateLeft => "state-left",
+            Self::Subsided => "subsided",
             Self::Vanished => "vanished",
         }
     }
 }
 
-/// A verdict about one socket, as it is reported.
+/// A verdict, as it is reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
     /// Whether it is new, goes on or is over.
@@ -102,16 +113,12 @@ pub struct Finding {
     pub process: ProcessKey,
     /// Its name.
     pub comm: Comm,
-    /// The socket.
-    pub cookie: Cookie,
-    /// Its state.
-    pub state: TcpState,
-    /// Both ends.
-    pub ends: Ends,
-    /// Network namespace.
-    pub netns: u32,
-    /// All descriptors that refer to it, that of `process` first. In a clearing those that last
-    /// did.
+    /// What it is about: the incident is known by this and the kind.
+    pub subject: Subject,
+    /// The socket, if it is about one.
+    pub socket: Option<SocketFacts>,
+    /// All descriptors that refer to the socket, that of `process` first. In a clearing those that
+    /// last did. Empty for a finding that is not about one socket.
     pub holders: Vec<Holder>,
     /// Since when it is wrong, at the least.
     pub since: MonoTime,
@@ -119,12 +126,10 @@ pub struct Finding {
     pub budget: Duration,
     /// How good the proof is.
     pub evidence: Evidence,
-    /// Whether the socket was there before it was first seen.
-    pub born_before_observer: bool,
-    /// Bytes that wait to be read.
-    pub unread: u32,
     /// The device, for a finding about the registry.
     pub device: Option<DeviceFacts>,
+    /// What else is to be said, for the kinds that have more to say.
+    pub detail: Option<Detail>,
     /// A sentence for people.
     pub message: String,
     /// Why it is over.
@@ -135,6 +140,31 @@ impl Finding {
     /// How long it has been wrong.
     pub fn age(&self) -> Duration {
         self.time.since(self.since)
+    }
+
+    /// The socket that it is about.
+    pub fn cookie(&self) -> Option<Cookie> {
+        self.subject.cookie()
+    }
+
+    /// The other end: of the socket, or the destination that it is about.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.socket.map(|socket| socket.ends.remote).or_else(|| self.subject.destination())
+    }
+
+    /// Whether it has to do with one of `ports`; everything has if there are none.
+    pub fn is_on(&self, ports: &[u16]) -> bool {
+        match (&self.socket, self.subject.destination()) {
+            (Some(socket), _) => socket.ends.are_on(ports),
+            (None, Some(remote)) => ports.is_empty() || ports.contains(&remote.port()),
+            (None, None) => true,
+        }
+    }
+
+    /// The device that it names: the registry's, or the client id of the connection.
+    pub fn device_name(&self) -> Option<&str> {
+        let registered = self.device.as_ref().map(|facts| &*facts.device);
+        registered.or_else(|| self.detail.as_ref().and_then(Detail::device))
     }
 }
 

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod reading;
 pub mod table;
 pub mod ticks;
+pub mod trends;
 
 // The edges.
 pub mod clock;

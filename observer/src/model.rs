@@ -5,6 +5,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -232,6 +233,26 @@ pub enum KernelEvent {
         /// it and messages in flight count too.
         references: u32,
     },
+    /// The first packet of an MQTT connection went by: it says who connects.
+    Named {
+        /// When.
+        time: MonoTime,
+        /// The socket.
+        cookie: Cookie,
+        /// What it said.
+        name: ClientName,
+    },
+    /// A process was refused a descriptor or a port.
+    Exhausted {
+        /// When.
+        time: MonoTime,
+        /// Who.
+        process: ProcessKey,
+        /// What it asked for.
+        call: Call,
+        /// What there was none of.
+        lacks: Lack,
+    },
     /// A process was forked.
     Forked {
         /// When.
@@ -274,9 +295,66 @@ impl KernelEvent {
             | Self::SynRetransmitted { time, .. }
             | Self::Accepted { time, .. }
             | Self::Closed { time, .. }
+            | Self::Named { time, .. }
+            | Self::Exhausted { time, .. }
             | Self::Forked { time, .. }
             | Self::Executed { time, .. }
             | Self::Exited { time, .. } => *time,
+        }
+    }
+}
+
+/// What an MQTT CONNECT packet says of its sender (MQTT 3.1.1 and 5, section 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientName {
+    /// The client id, at most 65,535 bytes: untrusted text. Cut where the packet was longer than
+    /// what was looked at, see `is_cut`.
+    pub client_id: Arc<str>,
+    /// Whether only the beginning of the client id is known.
+    pub is_cut: bool,
+    /// Keep-alive, seconds; 0 for none.
+    pub keep_alive: u16,
+    /// Protocol level: 4 for 3.1.1, 5 for 5, 3 for 3.1.
+    pub level: u8,
+}
+
+/// A system call that needs a descriptor or a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// accept(2) and accept4(2).
+    Accept,
+    /// connect(2).
+    Connect,
+    /// socket(2).
+    Socket,
+}
+
+impl Call {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Connect => "connect",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+/// What there is none of any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lack {
+    /// Descriptors: of the process (EMFILE), or of the host (ENFILE).
+    Descriptors,
+    /// Local ports towards one destination (EADDRNOTAVAIL).
+    Ports,
+}
+
+impl Lack {
+    /// The error that the program gets.
+    pub fn error(self) -> &'static str {
+        match self {
+            Self::Descriptors => "EMFILE",
+            Self::Ports => "EADDRNOTAVAIL",
         }
     }
 }
@@ -321,6 +399,60 @@ pub struct Snapshot {
     pub lists_unheld: bool,
     /// Network namespace in which sockets without a descriptor were listed.
     pub unheld_netns: u32,
+    /// What the watched processes have open in all.
+    pub processes: Vec<ProcessRow>,
+    /// How many local ports are in use between an address of ours and a destination, in the
+    /// observer's own network namespace, whoever has them.
+    pub ports: Vec<PortRow>,
+}
+
+/// What a process has open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessRow {
+    /// The process.
+    pub process: ProcessKey,
+    /// Its name.
+    pub comm: Comm,
+    /// Its descriptors by kind.
+    pub open: OpenFiles,
+    /// How many it may have (`RLIMIT_NOFILE`), soft and hard.
+    pub limit: (u64, u64),
+}
+
+/// Descriptors by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct OpenFiles {
+    /// TCP sockets.
+    pub tcp: u32,
+    /// Other sockets.
+    pub sockets: u32,
+    /// Pipes and FIFOs.
+    pub pipes: u32,
+    /// Regular files and directories.
+    pub files: u32,
+    /// Everything else: epoll, eventfd, timerfd, devices.
+    pub others: u32,
+}
+
+impl OpenFiles {
+    /// All of them.
+    pub fn sum(self) -> u64 {
+        let Self { tcp, sockets, pipes, files, others } = self;
+        [tcp, sockets, pipes, files, others].into_iter().map(u64::from).sum()
+    }
+}
+
+/// Local ports in use between one address of ours and one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRow {
+    /// Our address.
+    pub local: IpAddr,
+    /// The destination.
+    pub remote: SocketAddr,
+    /// Sockets in any state but TIME_WAIT.
+    pub sockets: u32,
+    /// Sockets in TIME_WAIT: they have no descriptor and no process, and keep the port for 60 s.
+    pub time_wait: u32,
 }
 
 /// One descriptor of a socket, or a socket without any.

@@ -280,7 +280,7 @@ impl Observer {
         self.summary.open.clear();
         for incident in self.correlator.open_incidents() {
             let finding = &incident.finding;
-            if finding.ends.are_on(&self.ports) {
+            if finding.is_on(&self.ports) {
                 *self.summary.open.entry(finding.kind.code()).or_default() += 1;
             }
         }
@@ -386,7 +386,7 @@ impl Observer {
                 }
                 Output::Finding(finding) => {
                     self.tally.finding(&finding);
-                    if finding.ends.are_on(&self.ports) {
+                    if finding.is_on(&self.ports) {
                         if finding.event == FindingEvent::Opened {
                             *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
                         }
@@ -446,6 +446,7 @@ impl Observer {
             rows,
             lists_unheld: true,
             unheld_netns,
+            ..Snapshot::default()
         });
         Ok(())
     }

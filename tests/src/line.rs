@@ -1,7 +1,7 @@
 //! What `sockwarden watch --json` prints, as types: a line that does not fit fails the test.
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -84,13 +84,17 @@ pub struct Finding {
     pub pid: u32,
     /// Its name.
     pub comm: String,
-    /// The socket.
+    /// The socket; 0 for a finding that is not about one.
+    #[serde(deserialize_with = "or_nothing")]
     pub cookie: u64,
-    /// State of the socket.
+    /// State of the socket; empty for a finding that is not about one.
+    #[serde(deserialize_with = "or_nothing")]
     pub state: String,
     /// This end.
+    #[serde(deserialize_with = "or_nothing")]
     pub local: String,
-    /// The other end.
+    /// The other end, or the destination that it is about.
+    #[serde(deserialize_with = "or_nothing")]
     pub remote: String,
     /// Who holds it.
     pub holders: Vec<Holder>,
@@ -106,6 +110,19 @@ pub struct Finding {
     pub born_before_observer: bool,
     /// The sentence for people.
     pub message: String,
+    /// The device or MQTT client id that it names.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// What else its kind says.
+    #[serde(default)]
+    pub detail: serde_json::Value,
+}
+
+/// `null` stands for what does not apply.
+fn or_nothing<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Finding {

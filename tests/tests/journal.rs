@@ -7,7 +7,9 @@ use harness::{TempDir, require_root, wait};
 use observer::clock::WallClock;
 use observer::config::Sinks;
 use observer::detect::Kind;
-use observer::incident::{ClearReason, DeviceFacts, Evidence, Finding, FindingEvent};
+use observer::incident::{
+    ClearReason, DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject,
+};
 use observer::model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState};
 use observer::sinks::journal::{Journal, Life, catalog, entry};
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,19 +78,22 @@ fn finding(kind: Kind, event: FindingEvent, id: u64, name: &str) -> Finding {
         time: now,
         process,
         comm: comm.clone(),
-        cookie: Cookie(u64::MAX - id),
-        state: TcpState::CloseWait,
-        ends: Ends {
-            local: "127.0.0.1:40000".parse().expect("an address"),
-            remote: "[2001:db8::1]:1883".parse().expect("an address"),
-        },
-        netns: 4_026_531_840,
+        subject: Subject::Socket(Cookie(u64::MAX - id)),
+        socket: Some(SocketFacts {
+            state: TcpState::CloseWait,
+            ends: Ends {
+                local: "127.0.0.1:40000".parse().expect("an address"),
+                remote: "[2001:db8::1]:1883".parse().expect("an address"),
+            },
+            netns: 4_026_531_840,
+            born_before_observer: false,
+            unread: 17,
+        }),
         holders: vec![holder(12), holder(13)],
         since: now.before(Duration::from_secs(15)),
         budget: Duration::from_secs(10),
         evidence: Evidence::Complete,
-        born_before_observer: false,
-        unread: 17,
+        detail: None,
         device: Some(DeviceFacts {
             device: name.into(),
             generation: 3,

@@ -136,7 +136,7 @@ fn table(findings: &[Finding], palette: Palette) -> Vec<String> {
                 cell(format!("{least}{}", age(finding.age_ms))),
                 cell(format!("{} ({})", shown(&finding.comm), finding.pid)),
                 cell(fd.map_or_else(|| "-".to_owned(), |holder| holder.fd.to_string())),
-                cell(shown(&finding.remote)),
+                cell(finding.remote.as_deref().map_or_else(|| "-".to_owned(), shown)),
                 cell(escape::short(&finding.message, MESSAGE).into_owned()),
             ]
         })
@@ -168,10 +168,10 @@ mod tests {
             kind: "close-wait".into(),
             pid: 7,
             comm: "\x1b[31mx\u{202e}".into(),
-            cookie: 1,
-            state: "CLOSE_WAIT".into(),
-            local: "127.0.0.1:1".into(),
-            remote: "127.0.0.1:2".into(),
+            cookie: Some(1),
+            state: Some("CLOSE_WAIT".into()),
+            local: Some("127.0.0.1:1".into()),
+            remote: Some("127.0.0.1:2".into()),
             holders: vec![
                 Holder { pid: 8, comm: "y".into(), fd: 4 },
                 Holder { pid: 7, comm: "x".into(), fd: 5 },
@@ -186,6 +186,7 @@ mod tests {
             device: None,
             generation: None,
             overlap_us: None,
+            detail: None,
         };
         let lines = table(&[finding], Palette::default());
         assert_eq!(lines.len(), 2);

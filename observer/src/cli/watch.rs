@@ -237,10 +237,14 @@ fn note_ended(pids: &mut Vec<u32>) {
 }
 
 fn parse_budget(text: &str) -> Result<(Kind, Duration), String> {
-    let kinds = || Kind::OF_SOCKETS.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ");
+    let judged = |kind: &Kind| !Kind::OF_REGISTRY.contains(kind);
+    let kinds = || {
+        let judged = Kind::ALL.into_iter().filter(judged);
+        judged.map(Kind::code).collect::<Vec<_>>().join(", ")
+    };
     let (code, value) = text.split_once('=').ok_or("write KIND=DURATION, as in close-wait=5s")?;
     let kind = Kind::from_code(code)
-        .filter(|kind| Kind::OF_SOCKETS.contains(kind))
+        .filter(judged)
         .ok_or_else(|| format!("`{code}` is no kind of finding; there are {}", kinds()))?;
     Ok((kind, duration::parse(value)?))
 }

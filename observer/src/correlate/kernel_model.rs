@@ -117,7 +117,14 @@ impl Kernel {
                 rows.push(self.row(*cookie, None));
             }
         }
-        Snapshot { began: self.now, ended: self.now, rows, lists_unheld: true, unheld_netns: NETNS }
+        Snapshot {
+            began: self.now,
+            ended: self.now,
+            rows,
+            lists_unheld: true,
+            unheld_netns: NETNS,
+            ..Snapshot::default()
+        }
     }
 
     pub(super) fn holders(&self, cookie: Cookie) -> Vec<(ProcessKey, i32)> {

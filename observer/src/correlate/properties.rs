@@ -11,7 +11,7 @@ use crate::{
         live::{Live, Told, Way},
     },
     detect::Kind,
-    incident::{Finding, FindingEvent},
+    incident::{Finding, FindingEvent, Subject},
     model::{Cookie, KernelEvent, MonoTime},
     table::{Process, Socket},
 };
@@ -84,7 +84,7 @@ fn check_the_end(mut live: Live) {
 /// What a correlator found and what it knew at last.
 #[derive(Debug, PartialEq)]
 struct Outcome {
-    findings: Vec<(FindingEvent, Kind, Cookie, MonoTime)>,
+    findings: Vec<(FindingEvent, Kind, Subject, MonoTime)>,
     sockets: Vec<Socket>,
     processes: Vec<Process>,
 }
@@ -100,14 +100,14 @@ fn replay(told: &[Told]) -> Outcome {
             Told::Timeout(now) => correlator.handle_timeout(now),
         }
         while let Some(output) = correlator.poll_output() {
-            if let Output::Finding(Finding { event, kind, cookie, since, .. }) = output
+            if let Output::Finding(Finding { event, kind, subject, since, .. }) = output
                 && event != FindingEvent::Updated
             {
-                findings.push((event, kind, cookie, since));
+                findings.push((event, kind, subject, since));
             }
         }
     }
-    findings.sort_by_key(|(event, kind, cookie, since)| (*cookie, *kind, *since, event.code()));
+    findings.sort_by_key(|(event, kind, subject, since)| (*subject, *kind, *since, event.code()));
     let table = correlator.table();
     let (sockets, processes) = (table.sockets().cloned(), table.processes().cloned());
     Outcome { findings, sockets: sockets.collect(), processes: processes.collect() }

@@ -5,7 +5,7 @@ use pool::registry::{Change, Claim};
 use super::{Authority, Correlator, Output, SnapshotReason, earlier};
 use crate::{
     detect::{Kind, Verdict},
-    incident::{ClearReason, Subject, Trigger, describe_registry},
+    incident::{About, ClearReason, Trigger, describe_registry},
     ledger::{self, Ledger},
     model::{Cookie, KernelEvent, MonoTime, Snapshot},
 };
@@ -121,14 +121,14 @@ impl Correlator {
                 continue;
             }
             let Some(ledger) = &mut self.ledger else { return None };
-            let subject = Subject {
+            let about = About {
                 cookie,
                 socket: self.table.socket(cookie),
                 remote: ledger.remote_of(cookie),
                 device: ledger.facts(kind, cookie),
                 pid: ledger.pid(),
             };
-            let finding = describe_registry(&self.table, subject, kind, since, budget, now);
+            let finding = describe_registry(&self.table, about, kind, since, budget, now);
             if is_open {
                 self.outputs.extend(self.book.renew(finding, trigger).map(Output::Finding));
                 continue;

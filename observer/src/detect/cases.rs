@@ -169,6 +169,6 @@ fn found(
         holders => holders.iter().map(|pair| row(Some(holder(pair)))).collect(),
     };
     let snapshot =
-        Snapshot { began: time, ended: time, rows, lists_unheld: false, unheld_netns: 1 };
+        Snapshot { began: time, ended: time, rows, unheld_netns: 1, ..Snapshot::default() };
     table.apply_snapshot(&snapshot, false, false);
 }

@@ -6,8 +6,10 @@
 mod budgets;
 mod close_wait;
 mod dead_fd;
+mod duplicate_client_id;
 mod inherited;
 mod kind;
+mod silent_peer;
 mod stuck_connect;
 mod undrained;
 
@@ -17,8 +19,10 @@ pub use self::{
     budgets::Budgets,
     close_wait::close_wait,
     dead_fd::dead_fd,
+    duplicate_client_id::duplicate_client_id,
     inherited::inherited,
     kind::{Kind, Severity},
+    silent_peer::silent_peer,
     stuck_connect::stuck_connect,
     undrained::undrained,
 };
@@ -60,15 +64,17 @@ impl Verdict {
 }
 
 /// The verdict of `kind` about `socket`, by itself. Kinds of the registry say nothing here: the
-/// [ledger](crate::ledger) judges them.
+/// [ledger](crate::ledger) judges them. Nor do kinds about processes: [trends](crate::trends) do.
 pub fn judge(kind: Kind, socket: &Socket, now: MonoTime, budget: Duration) -> Verdict {
     let verdict = match kind {
         Kind::CloseWait => close_wait,
         Kind::DeadFd => dead_fd,
+        Kind::DuplicateClientId => duplicate_client_id,
         Kind::Inherited => inherited,
+        Kind::SilentPeer => silent_peer,
         Kind::StuckConnect => stuck_connect,
         Kind::Undrained => undrained,
-        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => return Verdict::Fine,
+        _ => return Verdict::Fine,
     };
     verdict(socket, now, budget)
 }

@@ -1,10 +1,12 @@
-//! The open incidents: at most one for a socket and a kind.
+//! The open incidents: at most one for a subject and a kind.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     detect::{Kind, Verdict},
-    incident::{ClearReason, Finding, FindingEvent, Incident, message},
+    incident::{
+        ClearReason, Detail, Finding, FindingEvent, Incident, SocketFacts, Subject, message,
+    },
     model::{Cookie, Holder, MonoTime},
     table::{Gone, Socket, Table},
 };
@@ -25,30 +27,47 @@ pub(crate) enum Trigger {
 /// All open incidents.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    open: BTreeMap<(Cookie, Kind), Incident>,
+    open: BTreeMap<(Subject, Kind), Incident>,
     opened: u64,
 }
 
 impl Book {
-    /// The open incidents, by socket and kind.
+    /// The open incidents, by subject and kind.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Incident> {
         self.open.values()
     }
 
     /// Whether an incident of this kind is open about this socket.
     pub(crate) fn is_open(&self, cookie: Cookie, kind: Kind) -> bool {
-        self.open.contains_key(&(cookie, kind))
+        self.has(Subject::Socket(cookie), kind)
+    }
+
+    /// Whether an incident of this kind is open about this.
+    pub(crate) fn has(&self, subject: Subject, kind: Kind) -> bool {
+        self.open.contains_key(&(subject, kind))
+    }
+
+    /// The open incident of this kind about this.
+    pub(crate) fn get(&self, subject: Subject, kind: Kind) -> Option<&Incident> {
+        self.open.get(&(subject, kind))
     }
 
     /// Whether any incident is open about this socket.
     pub(crate) fn is_reported(&self, cookie: Cookie) -> bool {
-        self.open.range((cookie, Kind::ALL[0])..).next().is_some_and(|((at, _), _)| *at == cookie)
+        let subject = Subject::Socket(cookie);
+        self.open.range((subject, Kind::ALL[0])..).next().is_some_and(|((at, _), _)| *at == subject)
     }
 
     /// The sockets of open incidents that are about the registry.
     pub(crate) fn of_registry(&self) -> impl Iterator<Item = Cookie> {
         let keys = self.open.keys().filter(|(_, kind)| Kind::OF_REGISTRY.contains(kind));
-        keys.map(|(cookie, _)| *cookie)
+        keys.filter_map(|(subject, _)| subject.cookie())
+    }
+
+    /// What the open incidents about processes are about.
+    pub(crate) fn of_processes(&self) -> Vec<(Subject, Kind)> {
+        let keys = self.open.keys().filter(|(_, kind)| Kind::OF_PROCESSES.contains(kind));
+        keys.copied().collect()
     }
 
     /// Opens an incident.
@@ -70,7 +89,7 @@ impl Book {
         finding.id = self.opened;
         let remind_at = next_reminder(finding.age(), finding.budget);
         let incident = Incident { finding: finding.clone(), opened: finding.time, remind_at };
-        self.open.insert((finding.cookie, finding.kind), incident);
+        self.open.insert((finding.subject, finding.kind), incident);
         finding
     }
 
@@ -84,7 +103,7 @@ impl Book {
         now: MonoTime,
         trigger: Trigger,
     ) -> Option<Finding> {
-        let incident = self.open.get_mut(&(socket.cookie, kind))?;
+        let incident = self.open.get_mut(&(Subject::Socket(socket.cookie), kind))?;
         let last = &incident.finding;
         let is_over = match verdict {
             Verdict::Fine => true,
@@ -102,10 +121,10 @@ impl Book {
 
     /// An open incident goes on: an update, if something is new or it is time to say so again.
     pub(crate) fn renew(&mut self, finding: Finding, trigger: Trigger) -> Option<Finding> {
-        let incident = self.open.get_mut(&(finding.cookie, finding.kind))?;
+        let incident = self.open.get_mut(&(finding.subject, finding.kind))?;
         let last = &incident.finding;
         let is_new = finding.holders != last.holders
-            || finding.state != last.state
+            || finding.socket.map(|it| it.state) != last.socket.map(|it| it.state)
             || finding.evidence != last.evidence
             || finding.since != last.since;
         if !is_new && (trigger != Trigger::Snapshot || finding.age() < incident.remind_at) {
@@ -138,20 +157,42 @@ impl Book {
         socket: Option<&Socket>,
         now: MonoTime,
     ) -> Option<Finding> {
-        let incident = self.open.remove(&(cookie, kind))?;
-        let mut finding = incident.finding;
-        finding.event = FindingEvent::Cleared;
-        finding.time = now.max(finding.since);
-        finding.clear_reason = Some(reason);
-        if let Some(socket) = socket {
-            finding.state = socket.state;
-            finding.ends = socket.ends;
-            finding.unread = socket.unread();
+        let mut finding = self.end(Subject::Socket(cookie), kind, reason, now)?;
+        if let (Some(socket), Some(facts)) = (socket, &mut finding.socket) {
+            let born_before_observer = facts.born_before_observer;
+            *facts = SocketFacts { born_before_observer, ..SocketFacts::of(socket) };
         }
         finding.message = match &finding.device {
             Some(device) => message::registry_cleared(&finding, device, reason),
             None => message::cleared(&finding, reason),
         };
+        Some(finding)
+    }
+
+    /// Clears an incident that is about a process.
+    pub(crate) fn subside(
+        &mut self,
+        subject: Subject,
+        kind: Kind,
+        reason: ClearReason,
+        now: MonoTime,
+    ) -> Option<Finding> {
+        let mut finding = self.end(subject, kind, reason, now)?;
+        finding.message = message::subsided(&finding, reason);
+        Some(finding)
+    }
+
+    fn end(
+        &mut self,
+        subject: Subject,
+        kind: Kind,
+        reason: ClearReason,
+        now: MonoTime,
+    ) -> Option<Finding> {
+        let mut finding = self.open.remove(&(subject, kind))?.finding;
+        finding.event = FindingEvent::Cleared;
+        finding.time = now.max(finding.since);
+        finding.clear_reason = Some(reason);
         Some(finding)
     }
 }
@@ -169,8 +210,8 @@ fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
         Kind::DeadFd => socket.state == Close,
         Kind::StuckConnect => socket.state == SynSent,
         Kind::Undrained => matches!(socket.state, Established | CloseWait),
-        Kind::Inherited => true,
-        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => true,
+        Kind::DuplicateClientId | Kind::SilentPeer => socket.state == Established,
+        _ => true,
     };
     if socket.holders.is_empty() {
         return match trigger {
@@ -190,6 +231,9 @@ fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
         Kind::Undrained => ClearReason::Read,
         Kind::CloseWait if read >= sent => ClearReason::Read,
         Kind::CloseWait => ClearReason::Sent,
+        Kind::DuplicateClientId => ClearReason::Parted,
+        Kind::SilentPeer if read >= sent => ClearReason::Read,
+        Kind::SilentPeer => ClearReason::Sent,
         _ => ClearReason::StateLeft,
     }
 }
@@ -220,20 +264,42 @@ fn describe(
         time: now.max(since),
         process,
         comm,
-        cookie: socket.cookie,
-        state: socket.state,
-        ends: socket.ends,
-        netns: socket.netns,
+        subject: Subject::Socket(socket.cookie),
+        socket: Some(SocketFacts::of(socket)),
         holders,
         since,
         budget,
         evidence,
-        born_before_observer: socket.born_before_observer,
-        unread: socket.unread(),
         device: None,
+        detail: detail(table, socket, kind),
         message: String::new(),
         clear_reason: None,
     };
     finding.message = message::found(&finding, socket);
     finding
+}
+
+/// What a kind says beyond its socket.
+fn detail(table: &Table, socket: &Socket, kind: Kind) -> Option<Detail> {
+    let client = socket.client.as_ref();
+    match kind {
+        Kind::DuplicateClientId => {
+            let (newer_cookie, _) = socket.succeeded?;
+            let newer = table.socket(newer_cookie).and_then(|newer| newer.holders.first());
+            Some(Detail::Duplicate {
+                client_id: client?.client_id.clone(),
+                newer_cookie,
+                newer_pid: newer.map(|holder| holder.process.pid),
+                newer_fd: newer.map(|holder| holder.fd),
+            })
+        }
+        Kind::SilentPeer => {
+            let client = client?;
+            Some(Detail::Silent {
+                keep_alive: client.keep_alive,
+                client_id: Some(client.client_id.clone()),
+            })
+        }
+        _ => None,
+    }
 }

@@ -1,11 +1,14 @@
 //! The sentences for people.
 
+mod trend;
+
 use std::{fmt::Write, time::Duration};
 
+pub(super) use self::trend::{subsided, trend};
 use crate::{
     detect::Kind,
     escape,
-    incident::{ClearReason, DeviceFacts, Finding},
+    incident::{ClearReason, Detail, DeviceFacts, Finding},
     model::{Comm, MonoTime, ProcessKey, TcpState},
     table::{ReleaseKind, Socket},
 };
@@ -20,7 +23,7 @@ const NAMED: usize = 3;
 pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
     let who = name(&finding.comm, finding.process);
     let fd = fd(finding);
-    let peer = finding.ends.remote;
+    let peer = peer(finding);
     let at_least = if socket.state_entered { "" } else { "at least " };
     let in_state = short(finding.time.since(socket.state_since));
     let age = short(finding.age());
@@ -45,14 +48,24 @@ pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
         ),
         Kind::Undrained => format!(
             "{who} has not read {fd} from {peer} for {age}: {} waiting",
-            match finding.unread {
+            match socket.unread() {
                 1 => "1 byte is".to_owned(),
                 bytes => format!("{bytes} bytes are"),
             }
         ),
-        Kind::Ghost | Kind::Orphan | Kind::Overlap | Kind::Unreleased => {
-            return registry(finding);
+        Kind::DuplicateClientId => duplicate(finding),
+        Kind::SilentPeer => {
+            let seconds = match finding.detail {
+                Some(Detail::Silent { keep_alive, .. }) => keep_alive,
+                _ => 0,
+            };
+            format!(
+                "{who} holds {fd} to {peer}{}: nothing has moved for {age}, and its keep-alive is \
+                 {seconds} s",
+                client(finding.device_name())
+            )
         }
+        _ => return registry(finding),
     };
     others(&mut message, finding);
     message
@@ -62,9 +75,9 @@ pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
 pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
     let who = name(&finding.comm, finding.process);
     let fd = fd(finding);
-    let peer = finding.ends.remote;
+    let peer = peer(finding);
     let age = short(finding.age());
-    let state = finding.state;
+    let state = finding.socket.map_or(TcpState::Close, |socket| socket.state);
     match reason {
         ClearReason::Closed => format!("cleared: {who} closed {fd} to {peer} after {age}"),
         ClearReason::Destroyed => {
@@ -85,6 +98,7 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
         ClearReason::Parted => {
             format!("cleared: one socket is left of the two to {peer}, after {age}")
         }
+        ClearReason::Subsided => subsided(finding, reason),
         ClearReason::Retracted => {
             format!(
                 "cleared: the registry does not claim the socket to {peer} any more, after {age}"
@@ -107,16 +121,17 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
 pub(super) fn registry(finding: &Finding) -> String {
     let who = name(&finding.comm, finding.process);
     let fd = fd(finding);
-    let peer = finding.ends.remote;
+    let peer = peer(finding);
     let age = short(finding.age());
     let device = device(finding.device.as_ref());
+    let state = finding.socket.map_or(TcpState::Close, |socket| socket.state);
     let mut message = match finding.kind {
-        Kind::Ghost if finding.state == TcpState::Close => format!(
+        Kind::Ghost if state == TcpState::Close => format!(
             "{device} is online in the registry, but its socket to {peer} has been gone for {age}"
         ),
         Kind::Ghost => format!(
             "{device} is online in the registry, but its socket to {peer} has been in {} for {age}",
-            finding.state
+            state
         ),
         Kind::Overlap => {
             let length = finding.device.as_ref().and_then(|facts| facts.overlap);
@@ -151,6 +166,39 @@ pub(super) fn registry_cleared(
         _ => "the registry and the kernel agree again",
     };
     format!("cleared: {device}: {what}, after {age}")
+}
+
+/// Two live connections with one client id.
+fn duplicate(finding: &Finding) -> String {
+    let who = name(&finding.comm, finding.process);
+    let (fd, peer, age) = (fd(finding), peer(finding), short(finding.age()));
+    let newer = match &finding.detail {
+        Some(Detail::Duplicate { newer_pid: Some(pid), newer_fd: Some(fd), .. }) => {
+            match *pid == finding.process.pid {
+                true => format!("its fd {fd}"),
+                false => format!("fd {fd} of process {pid}"),
+            }
+        }
+        _ => "another socket".to_owned(),
+    };
+    format!(
+        "{who} still holds {fd} to {peer}{}, though {newer} connected with the same client id \
+         {age} ago",
+        client(finding.device_name())
+    )
+}
+
+/// A client id for a sentence: it is whatever somebody sent.
+fn client(id: Option<&str>) -> String {
+    match id {
+        Some(id) => format!(" as {}", escape::short(id, LONGEST_NAME)),
+        None => String::new(),
+    }
+}
+
+/// The other end.
+fn peer(finding: &Finding) -> String {
+    finding.remote().map_or_else(|| "an unknown address".to_owned(), |remote| remote.to_string())
 }
 
 /// A device for a sentence: its name is whatever somebody sent.

@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use super::{DeviceFacts, Evidence, Finding, FindingEvent, message};
+use super::{DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject, message};
 use crate::{
     detect::Kind,
-    model::{Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+    model::{Cookie, Holder, MonoTime, ProcessKey},
     table::{Socket, Table},
 };
 
 /// What a finding is about.
-pub(crate) struct Subject<'a> {
+pub(crate) struct About<'a> {
     /// The socket.
     pub(crate) cookie: Cookie,
     /// What the kernel's table has of it.
@@ -27,13 +27,13 @@ pub(crate) struct Subject<'a> {
 /// All of a finding but its number.
 pub(crate) fn describe(
     table: &Table,
-    subject: Subject<'_>,
+    about: About<'_>,
     kind: Kind,
     since: MonoTime,
     budget: Duration,
     now: MonoTime,
 ) -> Finding {
-    let Subject { cookie, socket, remote, device, pid } = subject;
+    let About { cookie, socket, remote, device, pid } = about;
     let mut holders = socket.map(|socket| table.holders(socket)).unwrap_or_default();
     // Who else holds a socket that the pool closed explains more than a second descriptor of the
     // pool's; what the pool's process holds without a claim is its own business.
@@ -48,7 +48,6 @@ pub(crate) fn describe(
         (Kind::Orphan | Kind::Unreleased, Some(Holder { process, comm, .. })) => (process, comm),
         _ => own(),
     };
-    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     let mut finding = Finding {
         event: FindingEvent::Opened,
         id: 0,
@@ -56,12 +55,8 @@ pub(crate) fn describe(
         time: now.max(since),
         process,
         comm,
-        cookie,
-        state: socket.map_or(TcpState::Close, |socket| socket.state),
-        ends: socket.map_or(Ends { local: nowhere, remote: remote.unwrap_or(nowhere) }, |socket| {
-            socket.ends
-        }),
-        netns: socket.map_or(0, |socket| socket.netns),
+        subject: Subject::Socket(cookie),
+        socket: Some(socket.map_or_else(|| SocketFacts::gone(remote), SocketFacts::of)),
         holders,
         since,
         budget,
@@ -70,9 +65,8 @@ pub(crate) fn describe(
             (_, Some(socket)) => table.evidence(socket),
             (_, None) => Evidence::Complete,
         },
-        born_before_observer: socket.is_some_and(|socket| socket.born_before_observer),
-        unread: socket.map_or(0, Socket::unread),
         device,
+        detail: None,
         message: String::new(),
         clear_reason: None,
     };

@@ -138,7 +138,7 @@ impl World {
 /// A walk over these rows that found all of them at its beginning.
 pub(super) fn snapshot(began: MonoTime, ended: MonoTime, rows: &[Row]) -> Snapshot {
     let rows = rows.iter().flat_map(|row| rows_of(began, row)).collect();
-    Snapshot { began, ended, rows, lists_unheld: true, unheld_netns: 1 }
+    Snapshot { began, ended, rows, lists_unheld: true, unheld_netns: 1, ..Snapshot::default() }
 }
 
 pub(super) fn us(time: u64) -> MonoTime {

@@ -102,7 +102,7 @@ proptest! {
         world.pass(world.now.after(Duration::from_millis(2_500)));
         world.check_open();
         let overlaps = world.opened.iter().filter(|finding| finding.kind == Kind::Overlap);
-        let told: Vec<Cookie> = overlaps.map(|finding| finding.cookie).collect();
+        let told: Vec<Cookie> = overlaps.filter_map(|finding| finding.cookie()).collect();
         let once: BTreeSet<_> = told.iter().copied().collect();
         prop_assert_eq!(told.len(), once.len(), "an overlap is told once");
         prop_assert_eq!(once, world.overlaps());

@@ -83,7 +83,9 @@ impl Observer {
         let table = self.core().table();
         let mut findings: HashMap<Cookie, Vec<Kind>> = HashMap::new();
         for incident in self.core().open_incidents() {
-            findings.entry(incident.finding.cookie).or_default().push(incident.finding.kind);
+            if let Some(cookie) = incident.finding.cookie() {
+                findings.entry(cookie).or_default().push(incident.finding.kind);
+            }
         }
         let mut wanted: Vec<&Socket> =
             table.unordered().filter(|socket| is_wanted(socket, &filter)).collect();

@@ -71,19 +71,20 @@ impl<W: Write> Human<W> {
             FindingEvent::Updated => (self.palette.caution("still  "), text.to_owned()),
             FindingEvent::Cleared => (self.palette.good("cleared"), text.to_owned()),
         };
-        let kind = format!("{:<13}", finding.kind.code());
+        let kind = format!("{:<19}", finding.kind.code());
         writeln!(self.out, "{time:<12}  {mark} {} {text}", self.palette.caution(&kind))?;
         if finding.event == FindingEvent::Opened {
-            let mut facts = vec![format!("socket {:x}", finding.cookie.0)];
+            let socket = finding.cookie().map(|cookie| format!("socket {:x}", cookie.0));
+            let mut facts: Vec<String> = socket.into_iter().collect();
             let remedy = finding.kind.what_to_do();
             facts.push(remedy.split_once(". ").map_or(remedy, |(first, _)| first).to_owned());
-            if finding.born_before_observer {
+            if finding.socket.is_some_and(|socket| socket.born_before_observer) {
                 facts.push("older than this watch, so its age is at least this".to_owned());
             }
             if finding.evidence == Evidence::Reconstructed {
                 facts.push("records were lost; confirmed by a snapshot".to_owned());
             }
-            let facts = format!("{:36}{}", "", facts.join("; "));
+            let facts = format!("{:42}{}", "", facts.join("; "));
             writeln!(self.out, "{}", self.palette.faint(&facts))?;
         }
         Ok(())
@@ -111,7 +112,7 @@ impl<W: Write> Human<W> {
         writeln!(self.out)?;
         let heading = format!("{:<14} {:>7} {:>11}", "FINDING", "OPENED", "STILL OPEN");
         writeln!(self.out, "{}", self.palette.strong(&heading))?;
-        for kind in Kind::OF_SOCKETS {
+        for kind in Kind::ALL {
             let count = |of: &std::collections::BTreeMap<&'static str, u64>| {
                 of.get(kind.code()).copied().unwrap_or(0)
             };

@@ -34,7 +34,15 @@ impl Table {
                 self.remove_socket(*cookie, Gone::Destroyed);
                 None
             }
-            KernelEvent::SynRetransmitted { .. } => None,
+            KernelEvent::SynRetransmitted { .. } | KernelEvent::Exhausted { .. } => None,
+            KernelEvent::Named { time, cookie, name } => {
+                if let Some(socket) = self.sockets.get_mut(cookie) {
+                    socket.touched = socket.touched.max(*time);
+                    socket.client = Some(Box::new(name.clone()));
+                    self.touch(*cookie);
+                }
+                None
+            }
             KernelEvent::Accepted { time, cookie, process, fd } => {
                 self.accepted(*time, *cookie, *process, *fd)
             }

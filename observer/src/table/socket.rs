@@ -1,7 +1,9 @@
 //! One socket and everything that is known about it.
 
 use crate::{
-    model::{Comm, Cookie, Ends, MonoTime, ProcessKey, SnapshotRow, TcpState, Transition},
+    model::{
+        ClientName, Comm, Cookie, Ends, MonoTime, ProcessKey, SnapshotRow, TcpState, Transition,
+    },
     table::flow::Flow,
 };
 
@@ -119,6 +121,11 @@ pub struct Socket {
     pub holders: Vec<HolderEntry>,
     /// What moves through it.
     pub flow: Flow,
+    /// Who it said it is, in an MQTT CONNECT.
+    pub client: Option<Box<ClientName>>,
+    /// A newer live connection to the same place that carries the same client id, and since when
+    /// there has been one.
+    pub succeeded: Option<(Cookie, MonoTime)>,
     /// Number of losses at the time when its state was last certain.
     pub(super) certain_at_loss: Option<u64>,
     /// Number of losses at the time when it was first known.
@@ -153,6 +160,8 @@ impl Socket {
             released: None,
             holders: Vec::new(),
             flow: Flow::default(),
+            client: None,
+            succeeded: None,
             certain_at_loss: Some(losses),
             known_at_loss: losses,
             touched: transition.time,
@@ -182,6 +191,8 @@ impl Socket {
             released: None,
             holders: Vec::new(),
             flow: Flow::default(),
+            client: None,
+            succeeded: None,
             certain_at_loss: certain.then_some(losses),
             known_at_loss: losses,
             touched: time,
@@ -212,6 +223,7 @@ impl Socket {
             self.born_before_observer = false;
             self.released = None;
             self.flow = Flow::default();
+            self.client = None;
         }
         self.certain_at_loss = (self.state == transition.old).then_some(losses);
         self.state = transition.new;

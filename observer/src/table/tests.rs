@@ -71,7 +71,7 @@ fn row(time: u64, state: TcpState, holder: Option<(u32, i32, &str)>) -> Snapshot
 
 fn snapshot(began: u64, ended: u64, rows: Vec<SnapshotRow>) -> Snapshot {
     let (began, ended) = (MonoTime(began), MonoTime(ended));
-    Snapshot { began, ended, rows, lists_unheld: true, unheld_netns: NETNS }
+    Snapshot { began, ended, rows, lists_unheld: true, unheld_netns: NETNS, ..Snapshot::default() }
 }
 
 fn socket(table: &Table) -> &Socket {

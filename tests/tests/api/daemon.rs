@@ -17,7 +17,7 @@ use observer::api::{
 use observer::desk::{Desk, News, Question, SocketFilter, SocketView, Sockets};
 use observer::detect::Kind;
 use observer::fleet::DeviceSpec;
-use observer::incident::{DeviceFacts, Evidence, Finding, FindingEvent};
+use observer::incident::{DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject};
 use observer::life::watchdog::Beats;
 use observer::model::{
     Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, ReadPosition, Snapshot, SnapshotRow, TcpState,
@@ -185,16 +185,19 @@ pub(crate) fn finding(id: u64) -> Finding {
         time: MonoTime(2_000_000_000),
         process,
         comm: comm.clone(),
-        cookie: Cookie(id),
-        state: TcpState::CloseWait,
-        ends: ends(),
-        netns: 1,
+        subject: Subject::Socket(Cookie(id)),
+        socket: Some(SocketFacts {
+            state: TcpState::CloseWait,
+            ends: ends(),
+            netns: 1,
+            born_before_observer: false,
+            unread: 0,
+        }),
         holders: vec![Holder { process, comm, fd: 7 }],
         since: MonoTime(1_000_000_000),
         budget: Duration::from_secs(1),
         evidence: Evidence::Complete,
-        born_before_observer: false,
-        unread: 0,
+        detail: None,
         device: (kind == Kind::Overlap).then(|| DeviceFacts {
             device: HOSTILE.into(),
             generation: 3,
@@ -245,7 +248,14 @@ fn table() -> Table {
         last_received: time,
     };
     let rows = (1..=ROWS).map(row).collect();
-    let snapshot = Snapshot { began: time, ended: time, rows, lists_unheld: true, unheld_netns: 1 };
+    let snapshot = Snapshot {
+        began: time,
+        ended: time,
+        rows,
+        lists_unheld: true,
+        unheld_netns: 1,
+        ..Snapshot::default()
+    };
     table.apply_snapshot(&snapshot, false, true);
     table
 }

@@ -21,7 +21,8 @@ impl World {
             self.read_registry();
             self.correlator.handle_loss(self.now, lost);
             let (ended, lists_unheld, unheld_netns) = (self.now, true, NETNS);
-            let snapshot = Snapshot { began, ended, rows, lists_unheld, unheld_netns };
+            let snapshot =
+                Snapshot { began, ended, rows, lists_unheld, unheld_netns, ..Snapshot::default() };
             self.correlator.handle_snapshot(snapshot);
         }
     }
@@ -119,7 +120,8 @@ impl World {
     }
 
     fn finding(&mut self, finding: Finding) {
-        let key = (finding.cookie, finding.kind);
+        let cookie = finding.cookie().expect("the ledger speaks of sockets");
+        let key = (cookie, finding.kind);
         match finding.event {
             FindingEvent::Opened => {
                 self.check(&finding);
@@ -137,7 +139,7 @@ impl World {
 
     /// A finding that opens is true, whatever was lost.
     fn check(&self, finding: &Finding) {
-        let cookie = finding.cookie.0;
+        let cookie = finding.cookie().map_or(0, |cookie| cookie.0);
         let sock = &self.sockets[&cookie];
         assert!(finding.age() >= finding.budget, "too young: {finding:?}");
         match finding.kind {

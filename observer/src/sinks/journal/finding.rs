@@ -29,11 +29,19 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
     entry.add("SOCKWARDEN_SEVERITY", kind.severity().name());
     entry.add("SOCKWARDEN_COMM", &finding.comm);
     // Decimal, as in the JSON lines.
-    entry.add("SOCKWARDEN_COOKIE", finding.cookie.0);
-    entry.add("SOCKWARDEN_STATE", finding.state);
-    entry.add("SOCKWARDEN_LOCAL", finding.ends.local);
-    entry.add("SOCKWARDEN_REMOTE", finding.ends.remote);
-    entry.add("SOCKWARDEN_NETNS", finding.netns);
+    if let Some(cookie) = finding.cookie() {
+        entry.add("SOCKWARDEN_COOKIE", cookie.0);
+    }
+    if let Some(socket) = &finding.socket {
+        entry.add("SOCKWARDEN_STATE", socket.state);
+        entry.add("SOCKWARDEN_LOCAL", socket.ends.local);
+        entry.add("SOCKWARDEN_REMOTE", socket.ends.remote);
+        entry.add("SOCKWARDEN_NETNS", socket.netns);
+        entry.add("SOCKWARDEN_BORN_BEFORE_OBSERVER", socket.born_before_observer);
+        entry.add("SOCKWARDEN_UNREAD", socket.unread);
+    } else if let Some(remote) = finding.remote() {
+        entry.add("SOCKWARDEN_REMOTE", remote);
+    }
     entry.add_lines(
         "SOCKWARDEN_HOLDERS",
         finding
@@ -45,13 +53,17 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
     entry.add("SOCKWARDEN_AGE_MS", finding.age().as_millis());
     entry.add("SOCKWARDEN_BUDGET_MS", finding.budget.as_millis());
     entry.add("SOCKWARDEN_EVIDENCE", finding.evidence.code());
-    entry.add("SOCKWARDEN_BORN_BEFORE_OBSERVER", finding.born_before_observer);
-    entry.add("SOCKWARDEN_UNREAD", finding.unread);
     if let Some(reason) = finding.clear_reason {
         entry.add("SOCKWARDEN_CLEAR_REASON", reason.code());
     }
+    if let Some(device) = finding.device_name() {
+        entry.add("SOCKWARDEN_DEVICE", device);
+    }
+    if let Some(detail) = &finding.detail {
+        // It cannot fail: no map with other keys than text, and no number that JSON has not.
+        entry.add("SOCKWARDEN_DETAIL", serde_json::to_string(detail).unwrap_or_default());
+    }
     if let Some(device) = &finding.device {
-        entry.add("SOCKWARDEN_DEVICE", &device.device);
         entry.add("SOCKWARDEN_GENERATION", device.generation);
         if let Some(other) = device.other {
             entry.add("SOCKWARDEN_OTHER_COOKIE", other.0);
@@ -73,7 +85,7 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         detect::Kind,
-        incident::{ClearReason, DeviceFacts, Evidence},
+        incident::{ClearReason, DeviceFacts, Evidence, SocketFacts, Subject},
         model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
     };
 
@@ -92,13 +104,17 @@ pub(super) mod tests {
             time: MonoTime(75_000_000_000),
             process,
             comm: Comm::from_bytes("n\u{202e}ode".as_bytes()),
-            cookie: Cookie(4_711),
-            state: TcpState::CloseWait,
-            ends: Ends {
-                local: "10.0.0.1:40000".parse().expect("an address"),
-                remote: "[2001:db8::1]:1883".parse().expect("an address"),
-            },
-            netns: 4_026_531_840,
+            subject: Subject::Socket(Cookie(4_711)),
+            socket: Some(SocketFacts {
+                state: TcpState::CloseWait,
+                ends: Ends {
+                    local: "10.0.0.1:40000".parse().expect("an address"),
+                    remote: "[2001:db8::1]:1883".parse().expect("an address"),
+                },
+                netns: 4_026_531_840,
+                born_before_observer: true,
+                unread: 17,
+            }),
             holders: vec![
                 holder(4_242, "n\u{202e}ode".as_bytes(), 12),
                 holder(4_243, b"my worker", 7),
@@ -106,8 +122,7 @@ pub(super) mod tests {
             since: MonoTime(60_000_000_000),
             budget: Duration::from_secs(10),
             evidence: Evidence::Reconstructed,
-            born_before_observer: true,
-            unread: 17,
+            detail: None,
             device: Some(DeviceFacts {
                 device: "gate\nPRIORITY=0".into(),
                 generation: 3,
@@ -148,13 +163,13 @@ pub(super) mod tests {
             "SOCKWARDEN_LOCAL=10.0.0.1:40000",
             "SOCKWARDEN_REMOTE=[2001:db8::1]:1883",
             "SOCKWARDEN_NETNS=4026531840",
+            "SOCKWARDEN_BORN_BEFORE_OBSERVER=true",
+            "SOCKWARDEN_UNREAD=17",
             "SOCKWARDEN_HOLDERS=4242 n\\u{202e}ode 12\n4243 my worker 7",
             "SOCKWARDEN_SINCE=1970-01-01T00:01:00Z",
             "SOCKWARDEN_AGE_MS=15000",
             "SOCKWARDEN_BUDGET_MS=10000",
             "SOCKWARDEN_EVIDENCE=reconstructed",
-            "SOCKWARDEN_BORN_BEFORE_OBSERVER=true",
-            "SOCKWARDEN_UNREAD=17",
             "SOCKWARDEN_CLEAR_REASON=handed-over",
             "SOCKWARDEN_DEVICE=gate\\u{a}PRIORITY=0",
             "SOCKWARDEN_GENERATION=3",

@@ -13,7 +13,7 @@ use crate::{
     table::{self, Evidence},
 };
 
-/// A verdict about one socket.
+/// A verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Finding {
     /// `opened`, `updated` or `cleared`.
@@ -26,14 +26,14 @@ pub struct Finding {
     pub pid: u32,
     /// Its name.
     pub comm: String,
-    /// The socket.
-    pub cookie: u64,
+    /// The socket; null for a finding about a process or a destination.
+    pub cookie: Option<u64>,
     /// Its TCP state.
-    pub state: String,
+    pub state: Option<String>,
     /// This end, `ip:port`.
-    pub local: String,
-    /// The other end, `ip:port`.
-    pub remote: String,
+    pub local: Option<String>,
+    /// The other end, `ip:port`; also of a finding about a destination.
+    pub remote: Option<String>,
     /// Every descriptor that refers to the socket.
     pub holders: Vec<Holder>,
     /// When the cause began, RFC 3339.
@@ -50,7 +50,7 @@ pub struct Finding {
     pub message: String,
     /// `critical`, `error` or `warning`.
     pub severity: String,
-    /// The device of the pool, for a finding about the registry.
+    /// The device: the pool's, for a finding about the registry; else the MQTT client id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Which of the device's sessions.
@@ -59,6 +59,10 @@ pub struct Finding {
     /// For how long two sockets of the device were alive, microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap_us: Option<u64>,
+    /// What else this kind says, an object that `docs/json.md` describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub detail: Option<serde_json::Value>,
 }
 
 /// A TCP socket.
@@ -102,29 +106,30 @@ pub struct Holder {
 impl Finding {
     /// `finding` with its age at `as_of`.
     pub fn new(finding: &incident::Finding, as_of: MonoTime, clock: WallClock) -> Self {
-        let (local, remote) = ends(&finding.ends);
         let device = finding.device.as_ref();
+        let socket = finding.socket.as_ref();
         Self {
             event: finding.event.code().to_owned(),
             id: finding.id,
             kind: finding.kind.code().to_owned(),
             pid: finding.process.pid,
             comm: name(&finding.comm),
-            cookie: finding.cookie.0,
-            state: finding.state.name().to_owned(),
-            local,
-            remote,
+            cookie: finding.cookie().map(|cookie| cookie.0),
+            state: socket.map(|socket| socket.state.name().to_owned()),
+            local: socket.map(|socket| socket.ends.local.to_string()),
+            remote: finding.remote().map(|remote| remote.to_string()),
             holders: holders(&finding.holders),
             since: rfc3339(clock.wall(finding.since)),
             age_ms: millis(as_of.since(finding.since)),
             budget_ms: millis(finding.budget),
             evidence: finding.evidence.code().to_owned(),
-            born_before_observer: finding.born_before_observer,
+            born_before_observer: socket.is_some_and(|socket| socket.born_before_observer),
             message: finding.message.clone(),
             severity: finding.kind.severity().name().to_owned(),
-            device: device.map(|facts| facts.device.to_string()),
+            device: finding.device_name().map(str::to_owned),
             generation: device.map(|facts| facts.generation),
             overlap_us: device.and_then(|facts| facts.overlap).map(micros),
+            detail: finding.detail.as_ref().and_then(|detail| serde_json::to_value(detail).ok()),
         }
     }
 }

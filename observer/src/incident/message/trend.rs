@@ -1,0 +1,124 @@
+//! The sentences about processes and where they connect to.
+
+use super::{LONGEST_NAME, name, peer, short};
+use crate::{
+    escape,
+    incident::{ClearReason, Detail, Finding, Growing, Named},
+    model::Lack,
+};
+
+/// Client ids that are named before the rest is only counted.
+const NAMED: usize = 3;
+
+/// What a process does that it should not.
+pub(in super::super) fn trend(finding: &Finding) -> String {
+    let who = name(&finding.comm, finding.process);
+    let peer = peer(finding);
+    let age = short(finding.age());
+    match &finding.detail {
+        Some(Detail::Buildup { sockets, oldest }) => format!(
+            "{who} has {sockets} sockets in CLOSE_WAIT, the oldest for {}, and had too many for \
+             {age}",
+            short(*oldest)
+        ),
+        Some(Detail::Exhausted { call, lacks, refused }) => {
+            let what = match lacks {
+                Lack::Descriptors => "has no descriptor left".to_owned(),
+                Lack::Ports => format!("has no local port left to {peer}"),
+            };
+            let times = if *refused == 1 { "once".to_owned() } else { format!("{refused} times") };
+            format!("{who} {what}: {}(2) failed with {} {times}", call.name(), lacks.error())
+        }
+        Some(Detail::Limit { limit, connections, .. }) => format!(
+            "{who} has {connections} connections, and may have only {limit} descriptors: a \
+             reconnect storm can exhaust them"
+        ),
+        Some(Detail::Pressure { open, limit, exhausted_in, growing, .. }) => {
+            let percent = open.saturating_mul(100) / (*limit).max(1);
+            let until = match exhausted_in {
+                Some(left) => format!(", and none is left in {}", short(*left)),
+                None => String::new(),
+            };
+            format!(
+                "{who} uses {open} of {limit} descriptors ({percent} %){until}{}",
+                grows(growing)
+            )
+        }
+        Some(Detail::Overgrowth { sockets, expected, declared, closed, twins, .. }) => {
+            let than = if *declared { "the fleet has" } else { "it had before it began to climb" };
+            let like = match twins.first() {
+                Some((older, newer)) => format!(
+                    ", as {} beside {}",
+                    escape::short(newer, LONGEST_NAME),
+                    escape::short(older, LONGEST_NAME)
+                ),
+                None => String::new(),
+            };
+            format!(
+                "{who} has {sockets} live connections to {peer}, {} more than {than}, and has \
+                 closed {closed} in that time{like}",
+                sockets.saturating_sub(*expected)
+            )
+        }
+        Some(Detail::Ports { source, in_use, time_wait, half, .. }) => format!(
+            "{in_use} ports of {source} to {peer} are in use ({time_wait} in TIME_WAIT): of the \
+             {half} that are quick to find {} % are taken, {who} has most of the sockets",
+            in_use.saturating_mul(100) / (*half).max(1)
+        ),
+        Some(Detail::Storm { connections, window, destination }) => {
+            let to = destination.map(|it| format!(", most of them to {it}")).unwrap_or_default();
+            format!("{who} has opened {connections} connections in {}{to}", short(*window))
+        }
+        Some(Detail::Generations { generations, stale, .. }) => format!(
+            "{who} keeps opening connections to {peer} and forgets the old ones: {stale} in \
+             {generations} generations are silent or half-closed, the oldest for {age}"
+        ),
+        Some(Detail::Duel { takeovers, window, median_life, client_ids, client_id_count }) => {
+            let whose = duellists(client_ids, *client_id_count);
+            format!(
+                "{who} fights for sessions at {peer}: {takeovers} were taken over in {}, the \
+                 connections live for {}{whose}",
+                short(*window),
+                short(*median_life)
+            )
+        }
+        _ => format!("{who}: {} for {age}", finding.kind),
+    }
+}
+
+/// That it is over.
+pub(in super::super) fn subsided(finding: &Finding, reason: ClearReason) -> String {
+    let who = name(&finding.comm, finding.process);
+    let age = short(finding.age());
+    let what = match finding.remote() {
+        Some(remote) => format!("{} of {who} to {remote}", finding.kind),
+        None => format!("{} of {who}", finding.kind),
+    };
+    match reason {
+        ClearReason::Exited => format!("cleared: {what}: the process exited, after {age}"),
+        _ => format!("cleared: {what} is over, after {age}"),
+    }
+}
+
+fn grows(growing: &[Growing]) -> String {
+    match growing.first() {
+        Some(Growing { what, per_minute, .. }) => {
+            format!("; what grows is {what}, by {per_minute} a minute")
+        }
+        None => String::new(),
+    }
+}
+
+fn duellists(named: &[Named], count: u64) -> String {
+    if named.is_empty() {
+        return String::new();
+    }
+    let list: Vec<_> = named
+        .iter()
+        .take(NAMED)
+        .map(|named| escape::short(&named.client_id, LONGEST_NAME).into_owned())
+        .collect();
+    let more = count.saturating_sub(list.len() as u64);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("; client ids {}{more}", list.join(", "))
+}

@@ -1,0 +1,216 @@
+//! Who connects where: what becomes of the connections that watched processes make.
+//!
+//! Only those that a process makes, not those that it accepts. Everything that happens between a
+//! process and one destination is told to the parts as a step of one connection.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use crate::{
+    model::{Cookie, KernelEvent, MonoTime, ProcessKey, TcpState, Transition},
+    table::{Socket, Table},
+};
+
+/// A connection that a process made.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Connection {
+    pub(crate) cookie: Cookie,
+    /// Who made it.
+    pub(crate) process: ProcessKey,
+    pub(crate) local: IpAddr,
+    pub(crate) remote: SocketAddr,
+    /// When connect(2) was called, if that was seen.
+    pub(crate) opened: Option<MonoTime>,
+    /// When it was established; for one that was found so, when it was found.
+    pub(crate) established: Option<MonoTime>,
+    /// The MQTT client id that it carries, if that was seen: untrusted text.
+    pub(crate) client: Option<Arc<str>>,
+}
+
+/// What becomes of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// connect(2) was called.
+    Opened,
+    /// It was answered, or was found to be established by a snapshot.
+    Established,
+    /// Its MQTT client id is known.
+    Named,
+    /// It is not live any more.
+    Ended(End),
+}
+
+/// Who ended a connection first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The peer closed or reset it.
+    ByPeer,
+    /// The process closed it, or exited.
+    ByUs,
+    /// It was never established.
+    Failed,
+    /// A snapshot did not find it any more; how it ended was lost.
+    Unseen,
+}
+
+/// The connections between one process and one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Destination {
+    /// Established, and ended by nobody.
+    pub(crate) live: u64,
+}
+
+/// All connections that are live or about to be, and their sums by destination.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    open: HashMap<Cookie, Connection>,
+    destinations: HashMap<(ProcessKey, SocketAddr), Destination>,
+}
+
+impl Connections {
+    /// The connection with this cookie, if it is live or about to be.
+    pub(crate) fn get(&self, cookie: Cookie) -> Option<&Connection> {
+        self.open.get(&cookie)
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn unordered(&self) -> impl Iterator<Item = &Connection> {
+        self.open.values()
+    }
+
+    /// What a process has at a destination.
+    pub(crate) fn at(&self, process: ProcessKey, remote: SocketAddr) -> Destination {
+        self.destinations.get(&(process, remote)).cloned().unwrap_or_default()
+    }
+
+    /// All destinations with a live connection, in no order.
+    pub(crate) fn destinations(
+        &self,
+    ) -> impl Iterator<Item = (ProcessKey, SocketAddr, &Destination)> {
+        self.destinations.iter().map(|((process, remote), it)| (*process, *remote, it))
+    }
+
+    /// Takes in an event that the table has taken in: what it means for which connection.
+    pub(super) fn handle_event(&mut self, event: &KernelEvent) -> Option<(Step, Connection)> {
+        match event {
+            KernelEvent::Transition(transition) => self.transition(transition),
+            KernelEvent::Named { cookie, name, .. } => {
+                let connection = self.open.get_mut(cookie)?;
+                connection.client = Some(Arc::clone(&name.client_id));
+                Some((Step::Named, connection.clone()))
+            }
+            KernelEvent::Destroyed { cookie, .. } => self.end(*cookie, End::ByUs),
+            _ => None,
+        }
+    }
+
+    /// Takes up the connections that only a snapshot showed, and lets go of those that are gone.
+    pub(super) fn handle_snapshot(&mut self, table: &Table, now: MonoTime) {
+        let listening: std::collections::HashSet<u16> = table
+            .unordered()
+            .filter(|socket| socket.state == TcpState::Listen)
+            .map(|socket| socket.ends.local.port())
+            .collect();
+        for socket in table.unordered() {
+            let is_live = socket.state == TcpState::Established;
+            let is_ours = socket.ends.remote.port() != 0
+                && !listening.contains(&socket.ends.local.port())
+                && !self.open.contains_key(&socket.cookie);
+            if is_live
+                && is_ours
+                && let Some(process) = user(socket)
+            {
+                let client = socket.client.as_ref().map(|it| Arc::clone(&it.client_id));
+                let connection = Connection {
+                    cookie: socket.cookie,
+                    process,
+                    local: socket.ends.local.ip(),
+                    remote: socket.ends.remote,
+                    opened: socket.born,
+                    established: Some(now),
+                    client,
+                };
+                self.count(&connection, true);
+                self.open.insert(socket.cookie, connection);
+            }
+        }
+        let is_over = |cookie: Cookie| {
+            table.socket(cookie).is_none_or(|socket| {
+                !matches!(socket.state, TcpState::Established | TcpState::SynSent)
+            })
+        };
+        let over: Vec<_> = self.open.keys().copied().filter(|cookie| is_over(*cookie)).collect();
+        for cookie in over {
+            self.end(cookie, End::Unseen);
+        }
+    }
+
+    fn transition(&mut self, transition: &Transition) -> Option<(Step, Connection)> {
+        use TcpState::{Close, CloseWait, Established, SynSent};
+        let Transition { cookie, time, .. } = *transition;
+        match (transition.old, transition.new) {
+            (Close, SynSent) => {
+                let connection = Connection {
+                    cookie,
+                    process: transition.owner?,
+                    local: transition.ends.local.ip(),
+                    remote: transition.ends.remote,
+                    opened: Some(time),
+                    established: None,
+                    client: None,
+                };
+                self.open.insert(cookie, connection.clone());
+                Some((Step::Opened, connection))
+            }
+            (SynSent, Established) => {
+                let connection = self.open.get_mut(&cookie)?;
+                connection.established = Some(time);
+                connection.local = transition.ends.local.ip();
+                let connection = connection.clone();
+                self.count(&connection, true);
+                Some((Step::Established, connection))
+            }
+            (SynSent, Close) => self.end(cookie, End::Failed),
+            (Established, CloseWait) => self.end(cookie, End::ByPeer),
+            // An abort by the program itself runs in its own context; a reset by the peer runs
+            // wherever the network interrupted.
+            (Established, Close) => {
+                let process = self.open.get(&cookie)?.process;
+                let own = transition.context_pid == process.pid;
+                self.end(cookie, if own { End::ByUs } else { End::ByPeer })
+            }
+            (Established, _) => self.end(cookie, End::ByUs),
+            _ => None,
+        }
+    }
+
+    fn end(&mut self, cookie: Cookie, end: End) -> Option<(Step, Connection)> {
+        let connection = self.open.remove(&cookie)?;
+        if connection.established.is_some() {
+            self.count(&connection, false);
+        }
+        Some((Step::Ended(end), connection))
+    }
+
+    fn count(&mut self, connection: &Connection, is_new: bool) {
+        let key = (connection.process, connection.remote);
+        let destination = self.destinations.entry(key).or_default();
+        if is_new {
+            destination.live += 1;
+        } else {
+            destination.live = destination.live.saturating_sub(1);
+            if destination.live == 0 {
+                self.destinations.remove(&key);
+            }
+        }
+    }
+}
+
+/// Whose connection it is: the owner's, or that of the first who holds it.
+fn user(socket: &Socket) -> Option<ProcessKey> {
+    let owner = socket.owner.as_ref().map(|owner| owner.process);
+    owner.or_else(|| socket.holders.first().map(|holder| holder.process))
+}
