@@ -211,7 +211,7 @@ impl Correlator {
         }
         self.show_ledger(&snapshot, may_open, authority);
         self.trends.handle_snapshot(&snapshot, &self.table);
-        self.time_trends(ended);
+        self.judge_trends(ended);
         if !is_complete {
             self.want(SnapshotReason::Suspicion, ended, ended);
         }

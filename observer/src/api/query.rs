@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(kind(None), Ok(None));
         let error = kind(Some("zombie")).expect_err("invariant: no kind");
         assert_eq!(error.field.as_deref(), Some("kind"));
-        assert!(error.message.contains("close-wait, dead-fd"), "{error}");
+        assert!(error.message.contains("close-wait-buildup, dead-fd"), "{error}");
         assert!(tcp_state(Some("OPEN")).is_err() && device_state(Some("gone")).is_err());
     }
 }

@@ -200,7 +200,7 @@ mod tests {
             let page = page();
             assert!(page.contains(&format!("| `{}` ", key.name)), "{}", key.name);
         }
-        assert_eq!(names.len(), 73);
+        assert_eq!(names.len(), 84);
     }
 
     #[test]

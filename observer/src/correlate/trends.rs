@@ -15,9 +15,13 @@ impl Correlator {
 
     /// Judges what processes do, if it is time.
     pub(super) fn time_trends(&mut self, now: MonoTime) {
-        if self.trends.next().is_none_or(|due| due > now) {
-            return;
+        if self.trends.next().is_some_and(|due| due <= now) {
+            self.judge_trends(now);
         }
+    }
+
+    /// Judges what processes do.
+    pub(super) fn judge_trends(&mut self, now: MonoTime) {
         let suspicions = self.trends.suspicions(now, &self.table, &self.budgets);
         let mut open = self.book.of_processes();
         for suspicion in suspicions {

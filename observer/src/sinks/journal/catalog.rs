@@ -20,17 +20,20 @@ pub fn catalog() -> String {
          # observer/src/sinks/journal/life.rs; do not edit.\n",
     );
     for kind in Kind::ALL {
-        let subject = format!("{kind} @SOCKWARDEN_EVENT@: @SOCKWARDEN_COMM@ (pid @OBJECT_PID@)");
+        let subject = format!("{kind} @SOCKWARDEN_EVENT@: @SOCKWARDEN_COMM@[@OBJECT_PID@]");
         head(&mut file, kind.message_id(), &subject, Some(&documentation(kind)));
         paragraph(&mut file, kind.meaning());
         paragraph(&mut file, &format!("How it comes about: {}", kind.how_it_comes_about()));
         paragraph(&mut file, &format!("What to do: {}", kind.what_to_do()));
-        file.push_str(
+        file.push_str(if Kind::OF_PROCESSES.contains(&kind) {
+            "\nIncident @SOCKWARDEN_INCIDENT@, since @SOCKWARDEN_SINCE@:\n\
+             @SOCKWARDEN_DETAIL@\n"
+        } else {
             "\nIncident @SOCKWARDEN_INCIDENT@, socket @SOCKWARDEN_COOKIE@ in @SOCKWARDEN_STATE@\n\
              from @SOCKWARDEN_LOCAL@ to @SOCKWARDEN_REMOTE@,\n\
              since @SOCKWARDEN_SINCE@. Held by (pid, name, descriptor):\n\
-             @SOCKWARDEN_HOLDERS@\n",
-        );
+             @SOCKWARDEN_HOLDERS@\n"
+        });
     }
     for row in &LIFE {
         head(&mut file, row.message_id, &format!("sockwarden: {}", row.code), None);

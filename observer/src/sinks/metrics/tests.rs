@@ -396,7 +396,7 @@ proptest! {
         let total = |of: &dyn Fn(&ProcessReading) -> u64| processes.iter().map(of).sum::<u64>() as f64;
 
         prop_assert!(of("sockwarden_process_sockets").len() <= 11 * (MOST_PROCESSES + 1));
-        prop_assert!(of("sockwarden_process_findings_open").len() <= 9 * (MOST_PROCESSES + 1));
+        prop_assert!(of("sockwarden_process_findings_open").len() <= Kind::ALL.len() * (MOST_PROCESSES + 1));
         prop_assert_eq!(sum("sockwarden_process_sockets"), total(&|it| it.sockets.iter().sum()));
         prop_assert_eq!(
             sum("sockwarden_process_descriptors"),
