@@ -14,12 +14,15 @@ fn main() {
         }
         // OUT_DIR lies some levels below the target directory, where `cargo xtask build-ebpf`
         // leaves the object; how many depends on `--target`.
-        None => out
-            .ancestors()
-            .map(|above| above.join("bpf/sockwarden.bpf.o"))
-            .inspect(|path| println!("cargo::rerun-if-changed={}", path.display()))
-            .take(7)
-            .find(|path| path.exists()),
+        None => {
+            let above = out.ancestors().map(|above| above.join("bpf/sockwarden.bpf.o")).take(7);
+            let object = above.into_iter().find(|path| path.exists());
+            // Cargo takes a path that does not exist for one that has changed, and would compile
+            // the crate again each time: only where there is no object at all is that wanted.
+            let watched = object.clone().unwrap_or_else(|| out.join("no-object-yet"));
+            println!("cargo::rerun-if-changed={}", watched.display());
+            object
+        }
     };
     match object.map(fs::read) {
         Some(Ok(bytes)) => {
