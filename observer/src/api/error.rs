@@ -116,6 +116,8 @@ impl From<RosterError> for ApiError {
             RosterError::OfTheFile(_) => (StatusCode::CONFLICT, "device-of-the-file"),
             RosterError::Pool(error) => return error.into(),
             RosterError::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
+            RosterError::HalfDone(_) => (StatusCode::INTERNAL_SERVER_ERROR, "half-done"),
+            RosterError::Ending => (StatusCode::SERVICE_UNAVAILABLE, "ending"),
         };
         Self::new(status, code, message)
     }

@@ -76,4 +76,10 @@ pub enum RosterError {
     /// It could not be kept: the operator must act.
     #[error("the device could not be stored: {0}")]
     Store(String),
+    /// It was changed in part, and says what is left to do: the operator must act.
+    #[error("{0}")]
+    HalfDone(String),
+    /// The daemon is ending.
+    #[error("the daemon is ending")]
+    Ending,
 }

@@ -40,6 +40,26 @@ fn refusal(error: FleetError) -> api::RosterError {
         FleetError::OfTheFile { id } => api::RosterError::OfTheFile(id),
         FleetError::Pool(error) => api::RosterError::Pool(error),
         FleetError::Store(error) => api::RosterError::Store(error.to_string()),
-        other => api::RosterError::Invalid { message: other.to_string(), field: None },
+        FleetError::Ending => api::RosterError::Ending,
+        FleetError::Invalid(complaints) => {
+            api::RosterError::Invalid { message: complaints.to_string(), field: None }
+        }
+        // No request brings about the error of a file; whatever else it is, it is not the caller's.
+        other @ (FleetError::HalfDone { .. } | FleetError::File { .. }) => {
+            api::RosterError::HalfDone(other.to_string())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_wrong_request_is_the_callers_fault() {
+        let half =
+            FleetError::HalfDone { refused: pool::CallerError::Closed.into(), undo: String::new() };
+        assert!(matches!(refusal(half), api::RosterError::HalfDone(_)));
+        assert_eq!(refusal(FleetError::Ending), api::RosterError::Ending);
     }
 }
