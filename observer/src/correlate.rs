@@ -224,7 +224,7 @@ impl Correlator {
         if lost == 0 {
             return;
         }
-        self.table.lose();
+        self.table.lose(now);
         self.trends.lose(now);
         self.lost_at = self.lost_at.max(Some(now));
         self.want(SnapshotReason::Loss, now, now);

@@ -32,7 +32,12 @@ pub enum Question {
     /// All numbers.
     Reading(oneshot::Sender<Reading>),
     /// Open findings, by number.
-    Findings(oneshot::Sender<Vec<Finding>>),
+    Findings {
+        /// Whether they carry the history of their sockets.
+        explained: bool,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Vec<Finding>>,
+    },
     /// Sockets, by cookie.
     Sockets(SocketFilter, oneshot::Sender<Sockets>),
 }
@@ -113,13 +118,13 @@ impl Desk {
         self.ask(Question::Reading).await
     }
 
-    /// Open findings, by number.
+    /// Open findings, by number; `explained` ones carry the history of their sockets.
     ///
     /// # Errors
     ///
     /// [`Gone`].
-    pub async fn findings(&self) -> Result<Vec<Finding>, Gone> {
-        self.ask(Question::Findings).await
+    pub async fn findings(&self, explained: bool) -> Result<Vec<Finding>, Gone> {
+        self.ask(|reply| Question::Findings { explained, reply }).await
     }
 
     /// Sockets, by cookie.

@@ -3,6 +3,7 @@
 mod book;
 mod detail;
 mod message;
+mod proof;
 mod registry;
 mod subject;
 mod trend;
@@ -11,11 +12,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub(crate) use self::{
     book::{Book, Trigger},
+    proof::told,
     registry::{About, describe as describe_registry},
     trend::describe as describe_trend,
 };
 pub use self::{
     detail::{Detail, Growing, Named},
+    proof::Proof,
     subject::{SocketFacts, Subject},
 };
 pub use crate::table::Evidence;
@@ -130,6 +133,8 @@ pub struct Finding {
     pub device: Option<DeviceFacts>,
     /// What else is to be said, for the kinds that have more to say.
     pub detail: Option<Detail>,
+    /// What stands behind it. Empty in the core: it is added where a finding is reported.
+    pub proof: Box<Proof>,
     /// A sentence for people.
     pub message: String,
     /// Why it is over.

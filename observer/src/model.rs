@@ -51,9 +51,9 @@ pub struct ProcessKey {
     pub start_ns: u64,
 }
 
-/// The name of a process's leader thread: at most 15 bytes, made printable.
+/// The name of a process's leader thread: at most 15 bytes, made printable. Copies share the text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Comm(String);
+pub struct Comm(Arc<str>);
 
 impl Comm {
     /// From the kernel's bytes: ends at the first zero; control characters and broken UTF-8 are
@@ -61,7 +61,8 @@ impl Comm {
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         let name = String::from_utf8_lossy(&bytes[..end]);
-        Self(name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect())
+        let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        Self(name.chars().map(shown).collect::<String>().into())
     }
 
     /// The name.

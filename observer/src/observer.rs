@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod places;
 mod tally;
 
 use std::{
@@ -23,7 +24,7 @@ use crate::{
     correlate::{Config, Correlator, Output},
     decode,
     detect::Budgets,
-    incident::FindingEvent,
+    incident::{Finding, FindingEvent, Proof},
     join::{Join, Said},
     model::{KernelEvent, MonoTime, Snapshot, SnapshotRow},
     probe::{self, Layers, Probe, ProbeError, Started},
@@ -32,7 +33,7 @@ use crate::{
     ticks::TickRate,
 };
 
-use self::tally::Tally;
+use self::{places::Places, tally::Tally};
 
 /// Longest time between two looks at the ring while records come. Nobody is woken for a record,
 /// so this bounds how late the stream is; 20 ms cost a tenth of a percent of a core.
@@ -52,6 +53,10 @@ const PRIORITY: i32 = -10;
 /// Snapshots in one pump: each may make another necessary (a socket that moved meanwhile), but a
 /// host in turmoil must not keep the ring waiting.
 const SNAPSHOTS_PER_PUMP: u32 = 3;
+
+/// Holders of one finding whose place is looked up. Chosen: a leak has one or two, and a listener
+/// that hundreds of workers hold must not keep the ring waiting.
+const PLACES_PER_FINDING: usize = 32;
 
 /// What to observe and how.
 #[derive(Clone, Debug)]
@@ -95,6 +100,7 @@ pub struct Observer {
     correlator: Correlator,
     join: Option<Join>,
     tally: Tally,
+    places: Places,
     /// Processes that the selection named and found.
     watched: BTreeSet<u32>,
     selection: Selection,
@@ -133,6 +139,7 @@ impl Observer {
             correlator: Correlator::new(core, now),
             join: None,
             tally: Tally::default(),
+            places: Places::default(),
             watched,
             selection,
             ports,
@@ -384,9 +391,11 @@ impl Observer {
                         sink.report(Report::Transition(&seen), clock)?;
                     }
                 }
-                Output::Finding(finding) => {
+                Output::Finding(mut finding) => {
                     self.tally.finding(&finding);
                     if finding.is_on(&self.ports) {
+                        let is_opened = finding.event == FindingEvent::Opened;
+                        self.prove(&mut finding, is_opened, clock);
                         if finding.event == FindingEvent::Opened {
                             *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
                         }
@@ -405,6 +414,20 @@ impl Observer {
             }
         }
         Ok(())
+    }
+
+    /// Adds what stands behind a finding; its socket's history only if it is to be `explained`.
+    fn prove(&mut self, finding: &mut Finding, explained: bool, clock: WallClock) {
+        let table = self.correlator.table();
+        let socket = finding.cookie().filter(|_| explained).and_then(|it| table.socket(it));
+        let history = socket.map(|socket| table.history(socket).into());
+        // Not the finding's own time: an open one is asked for long after it was reported.
+        let now = clock::now();
+        let holders = finding.holders.iter().take(PLACES_PER_FINDING);
+        let places = holders.map(|holder| self.places.of(holder.process, now)).collect();
+        let place = self.places.of(finding.process, now);
+        let running_for = clock.running_for(finding.process, finding.time);
+        finding.prove(Proof { place, places, history }, running_for);
     }
 
     /// Walks the host. Records from before the walk went to the core already; those from during

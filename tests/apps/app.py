@@ -161,6 +161,20 @@ def lose_main_thread():
     ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
 
 
+def connect_as(name, host, port):
+    """Connects in a thread of another name: prctl(PR_SET_NAME), 15."""
+    made = []
+
+    def work():
+        ctypes.CDLL(None).prctl(15, name.encode(), 0, 0, 0)
+        made.append(connect(host, port))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    return made[0]
+
+
 def fork():
     """A child that understands the same verbs, by `in PID VERB ...`."""
     mine, its = socket.socketpair()
@@ -291,6 +305,7 @@ verbs = {
         "connect": connect,
         "connect_many": connect_many,
         "connect_start": connect_start,
+        "connect_as": connect_as,
         "unconnected": unconnected,
         "listen": listen,
         "accept": accept,

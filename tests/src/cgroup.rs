@@ -11,8 +11,13 @@ pub struct Cgroup(PathBuf);
 impl Cgroup {
     /// A new one.
     pub fn new() -> Self {
+        Self::named(&unique_name())
+    }
+
+    /// One with this name, as a container's runtime would make it.
+    pub fn named(name: &str) -> Self {
         require_root();
-        let path = hierarchy().join(unique_name());
+        let path = hierarchy().join(name);
         fs::create_dir(&path).expect("root may make a control group");
         Self(path)
     }

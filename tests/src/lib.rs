@@ -47,6 +47,7 @@ pub mod http;
 pub mod journald;
 pub mod kick;
 pub mod line;
+pub mod logged;
 pub mod mosquitto;
 pub mod mqtt;
 pub mod netns;

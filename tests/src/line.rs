@@ -116,6 +116,15 @@ pub struct Finding {
     /// What else its kind says.
     #[serde(default)]
     pub detail: serde_json::Value,
+    /// When the process started.
+    pub started: Option<String>,
+    /// Its unit.
+    pub unit: Option<String>,
+    /// Its container.
+    pub container: Option<String>,
+    /// What happened to the socket; empty unless it was asked for.
+    #[serde(default)]
+    pub history: Vec<Step>,
 }
 
 /// `null` stands for what does not apply.
@@ -146,6 +155,25 @@ pub struct Holder {
     pub comm: String,
     /// The descriptor.
     pub fd: i32,
+    /// When the process started.
+    pub started: Option<String>,
+    /// Its unit.
+    pub unit: Option<String>,
+    /// Its container.
+    pub container: Option<String>,
+}
+
+/// Something that happened to a socket.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Step {
+    /// When.
+    pub time: String,
+    /// How long before the report.
+    pub ago_ms: u64,
+    /// What.
+    pub what: String,
+    /// The same for people.
+    pub text: String,
 }
 
 /// Something could not be recorded.

@@ -2,16 +2,15 @@
 //! ports of its own. Written for 2.0.11, Debian 12's.
 
 use crate::TempDir;
+use crate::logged::{self, Log};
 use crate::wait;
 use crate::watch::signal_process;
 use rustix::process::Signal;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,7 +35,7 @@ pub struct Mosquitto {
     builder: Builder,
     ports: Vec<u16>,
     child: Child,
-    log: Arc<Mutex<String>>,
+    log: Log,
 }
 
 impl Builder {
@@ -124,28 +123,10 @@ impl Builder {
         fs::write(self.path("conf"), lines.join("\n")).expect("it is our directory");
     }
 
-    fn spawn(&self) -> (Child, Arc<Mutex<String>>) {
-        // It goes with the thread that started it, should the test be killed.
-        let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", program(), "-c"])
-            .arg(self.path("conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("setpriv is there: it is essential to Debian");
-        let stderr = child.stderr.take().expect("invariant: stderr is a pipe");
-        let log = Arc::new(Mutex::new(String::new()));
-        let said = Arc::clone(&log);
-        // Ends with the broker.
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-                said.push_str(&line);
-                said.push('\n');
-            }
-        });
-        (child, log)
+    fn spawn(&self) -> (Child, Log) {
+        logged::spawn(program(), |command| {
+            command.arg("-c").arg(self.path("conf"));
+        })
     }
 }
 
@@ -178,7 +159,7 @@ impl Mosquitto {
 
     /// Everything it has said since its last start.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.log.read()
     }
 
     /// Stops it in the middle of whatever it does: the kernel goes on answering for it.
@@ -229,19 +210,18 @@ fn program() -> &'static str {
 
 /// Waits until it listens on all ports, or says why it has ended.
 #[track_caller]
-fn await_start(child: &mut Child, log: &Mutex<String>) -> Result<(), String> {
-    let said = || log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+fn await_start(child: &mut Child, log: &Log) -> Result<(), String> {
     wait::until("mosquitto to listen", || {
-        if said().contains(" running") {
+        if log.read().contains(" running") {
             return Ok(Ok(()));
         }
         match child.try_wait() {
             Ok(Some(_status)) => {
                 // What it said last may still be in the pipe.
                 thread::sleep(Duration::from_millis(50));
-                Ok(Err(said()))
+                Ok(Err(log.read()))
             }
-            _ => Err(said()),
+            _ => Err(log.read()),
         }
     })
 }

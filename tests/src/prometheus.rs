@@ -2,15 +2,14 @@
 //! Debian 12's.
 
 use crate::TempDir;
+use crate::logged;
 use crate::wait;
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 /// How long a start or the first scrape of a target may take. Prometheus waits some seconds before
@@ -159,29 +158,14 @@ impl Drop for Prometheus {
 #[track_caller]
 fn spawn(directory: &TempDir) -> (Child, SocketAddr) {
     let option = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
-    // It goes with the thread that started it, should the test be killed.
-    let mut child = Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "prometheus", "--web.listen-address=127.0.0.1:0"])
-        .arg(option("config.file", directory.join("config.yml")))
-        .arg(option("storage.tsdb.path", directory.join("data")))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("setpriv is there: it is essential to Debian");
-    let stderr = child.stderr.take().expect("invariant: stderr is a pipe");
-    let log = Arc::new(Mutex::new(String::new()));
-    let said = Arc::clone(&log);
-    // Ends with Prometheus.
-    thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-            said.push_str(&line);
-            said.push('\n');
-        }
+    let (child, log) = logged::spawn("prometheus", |command| {
+        command
+            .arg("--web.listen-address=127.0.0.1:0")
+            .arg(option("config.file", directory.join("config.yml")))
+            .arg(option("storage.tsdb.path", directory.join("data")));
     });
     let address = wait::within(PATIENCE, "Prometheus (`cargo xtask setup` installs it)", || {
-        let said = log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = log.read();
         let ready = said.contains("Server is ready to receive web requests");
         ready.then(|| listening(&said)).flatten().ok_or(said)
     });

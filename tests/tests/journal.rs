@@ -68,7 +68,8 @@ fn open(socket: &Path) -> (Journal, Tap) {
 /// A finding about this process, with all facts.
 fn finding(kind: Kind, event: FindingEvent, id: u64, name: &str) -> Finding {
     let now = observer::clock::now();
-    let process = ProcessKey { pid: std::process::id(), start_ns: 1 };
+    // Its start would be told by the wall clock, which may be set at any time.
+    let process = ProcessKey { pid: std::process::id(), start_ns: 0 };
     let comm = Comm::from_bytes(name.as_bytes());
     let holder = |fd| Holder { process, comm: comm.clone(), fd };
     Finding {
@@ -100,6 +101,7 @@ fn finding(kind: Kind, event: FindingEvent, id: u64, name: &str) -> Finding {
             other: Some(Cookie(1)),
             overlap: Some(Duration::from_micros(250)),
         }),
+        proof: Box::default(),
         message: format!("{name} holds fd 12"),
         clear_reason: (event == FindingEvent::Cleared).then_some(ClearReason::Closed),
     }
@@ -168,6 +170,20 @@ fn every_field_of_every_kind_comes_back_exactly() {
     }
     let pid = format!("OBJECT_PID={}", std::process::id());
     assert_eq!(journald.entries(&[&pid]).len(), sent.len());
+}
+
+#[test]
+fn what_root_says_of_a_unit_is_shown_with_the_unit() {
+    let journald = Journald::start();
+    let (mut journal, _tap) = open(&journald.socket());
+    let mut finding = opened(1);
+    // As of a process that has ended: journald knows nothing of it.
+    finding.process.pid = u32::MAX / 2;
+    finding.proof.place.unit = Some("sockwarden-test.service".into());
+    journal.send(&finding, finding.time);
+    assert!(journal.flush(wait::PATIENCE));
+    assert_eq!(journald.entries(&["-u", "sockwarden-test.service"]).len(), 1);
+    assert_eq!(journald.entries(&["-u", "sockwarden-other.service"]).len(), 0);
 }
 
 #[test]

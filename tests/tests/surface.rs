@@ -31,8 +31,8 @@ fn every_line_has_the_documented_fields_and_no_others() {
         ("transition", "type time t_ns cookie pid comm fd old new local remote"),
         (
             "finding",
-            "type event id kind severity pid comm cookie state local remote holders since age_ms \
-             budget_ms evidence born_before_observer message",
+            "type event id kind severity pid comm started unit container cookie state local remote \
+             holders since age_ms budget_ms evidence born_before_observer message",
         ),
         ("loss", "type cause lost"),
         (
@@ -57,7 +57,7 @@ fn every_line_has_the_documented_fields_and_no_others() {
         assert_eq!(fields, expected.split_whitespace().collect(), "{text}");
         for holder in line["holders"].as_array().into_iter().flatten() {
             let fields: Vec<&String> = holder.as_object().expect("an object").keys().collect();
-            assert_eq!(fields, ["comm", "fd", "pid"], "{text}");
+            assert_eq!(fields, ["comm", "container", "fd", "pid", "started", "unit"], "{text}");
         }
         seen.insert(*kind);
     }

@@ -17,7 +17,7 @@ pub use super::{
     health::Report as Health,
     roster::Origin,
 };
-pub use crate::sinks::json::shapes::{Finding, Holder, Socket};
+pub use crate::sinks::json::shapes::{Finding, Holder, Socket, Step};
 use crate::{clock::WallClock, desk::SocketView, model::TcpState, reading::ProcessReading};
 
 /// Some processes.

@@ -12,6 +12,7 @@ use crate::{
     api::shapes::{Finding, FindingPage, News},
     detect::Kind,
     escape,
+    incident::told,
     sinks::Palette,
 };
 
@@ -27,6 +28,9 @@ pub(super) struct Leaks {
     /// Only this process.
     #[arg(long)]
     pid: Option<u32>,
+    /// Show with each finding what happened to its socket before.
+    #[arg(long)]
+    explain: bool,
     /// Then show what opens, changes and clears, until Ctrl-C.
     #[arg(long)]
     follow: bool,
@@ -46,7 +50,8 @@ impl Leaks {
         let (client, out) = (self.place.client(), Out::new());
         // Before the list is asked for, so that nothing falls between the two.
         let news = if self.follow {
-            Some(client.follow("/api/v1/events?types=finding,loss").await?)
+            let path = format!("/api/v1/events?types=finding,loss&explain={}", self.explain);
+            Some(client.follow(&path).await?)
         } else {
             None
         };
@@ -78,7 +83,8 @@ impl Leaks {
     fn path(&self) -> String {
         let kind = self.kind.map(|kind| format!("&kind={kind}")).unwrap_or_default();
         let pid = self.pid.map(|pid| format!("&pid={pid}")).unwrap_or_default();
-        format!("/api/v1/findings?limit=10000{kind}{pid}")
+        let explain = if self.explain { "&explain=true" } else { "" };
+        format!("/api/v1/findings?limit=10000{kind}{pid}{explain}")
     }
 
     /// Shows an entry of the stream; false when nobody reads any more.
@@ -111,8 +117,21 @@ impl Leaks {
             }
             News::Pool(_) => return Ok(true),
         };
-        out.line(&line)
+        if !out.line(&line)? {
+            return Ok(false);
+        }
+        if let News::Finding(finding) = entry {
+            out.lines(story(finding, palette))?;
+        }
+        Ok(true)
     }
+}
+
+/// What happened to the socket, as far as the daemon was asked for it.
+fn story(finding: &Finding, palette: Palette) -> Vec<String> {
+    let steps = finding.history.iter().flatten();
+    let steps = steps.map(|step| (step.ago_ms, escape::short(&step.text, MESSAGE)));
+    told(steps).iter().map(|line| palette.faint(&format!("    {line}"))).collect()
 }
 
 fn table(findings: &[Finding], palette: Palette) -> Vec<String> {
@@ -141,7 +160,13 @@ fn table(findings: &[Finding], palette: Palette) -> Vec<String> {
             ]
         })
         .collect();
-    align(heading, |text| palette.strong(text), &rows)
+    let mut lines = align(heading, |text| palette.strong(text), &rows).into_iter();
+    let mut all: Vec<String> = lines.next().into_iter().collect();
+    for (line, finding) in lines.zip(findings) {
+        all.push(line);
+        all.extend(story(finding, palette));
+    }
+    all
 }
 
 fn shown(text: &str) -> String {
@@ -158,7 +183,26 @@ fn kind(code: &str) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::shapes::Holder;
+    use crate::api::shapes::{Holder, Step};
+
+    fn holder(pid: u32, comm: &str, fd: i32) -> Holder {
+        Holder { pid, comm: comm.to_owned(), fd, started: None, unit: None, container: None }
+    }
+
+    fn step(ago_ms: u64, text: &str) -> Step {
+        Step {
+            time: "2026-11-22T00:00:00.000000Z".into(),
+            ago_ms,
+            what: "transition".into(),
+            old: None,
+            new: None,
+            pid: None,
+            comm: None,
+            fd: None,
+            last: None,
+            text: text.into(),
+        }
+    }
 
     #[test]
     fn a_hostile_name_cannot_write_on_the_terminal() {
@@ -168,14 +212,14 @@ mod tests {
             kind: "close-wait".into(),
             pid: 7,
             comm: "\x1b[31mx\u{202e}".into(),
+            started: None,
+            unit: None,
+            container: None,
             cookie: Some(1),
             state: Some("CLOSE_WAIT".into()),
             local: Some("127.0.0.1:1".into()),
             remote: Some("127.0.0.1:2".into()),
-            holders: vec![
-                Holder { pid: 8, comm: "y".into(), fd: 4 },
-                Holder { pid: 7, comm: "x".into(), fd: 5 },
-            ],
+            holders: vec![holder(8, "y", 4), holder(7, "x", 5)],
             since: "2026-11-22T00:00:00.000000Z".into(),
             age_ms: 61_000,
             budget_ms: 10_000,
@@ -187,9 +231,15 @@ mod tests {
             generation: None,
             overlap_us: None,
             detail: None,
+            history: Some(vec![
+                step(12_400, "CLOSE → SYN_SENT"),
+                step(100, "close(5) by \x1b[31mx, the last"),
+            ]),
         };
         let lines = table(&[finding], Palette::default());
-        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[2], "    -12.4 s  CLOSE → SYN_SENT");
+        assert_eq!(lines[3], "     -0.1 s  close(5) by \\u{1b}[31mx, the last");
+        assert_eq!(lines.len(), 4);
         assert_eq!(
             lines[1],
             "error     close-wait  ≥1m01s  \\u{1b}[31mx\\u{202e} (7)  5   127.0.0.1:2  a\\u{a}b\\u{9b}c"

@@ -61,6 +61,9 @@ pub(super) struct Watch {
     /// One JSON object a line (docs/json.md).
     #[arg(long)]
     json: bool,
+    /// Show with each finding that opens what happened to its socket before.
+    #[arg(long)]
+    explain: bool,
     /// Do not show the single changes of state.
     #[arg(long)]
     no_transitions: bool,
@@ -119,9 +122,10 @@ impl Watch {
         let dropped = out.dropped();
         let transitions = !self.no_transitions;
         let mut sink: Box<dyn Sink> = if self.json {
-            Box::new(Json::new(out, transitions))
+            Box::new(Json::new(out, transitions).explain(self.explain))
         } else {
-            Box::new(Human::new(out, Palette::for_stream(&io::stdout()), transitions))
+            let human = Human::new(out, Palette::for_stream(&io::stdout()), transitions);
+            Box::new(human.explain(self.explain))
         };
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()

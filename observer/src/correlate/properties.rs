@@ -109,7 +109,9 @@ fn replay(told: &[Told]) -> Outcome {
     }
     findings.sort_by_key(|(event, kind, subject, since)| (*subject, *kind, *since, event.code()));
     let table = correlator.table();
-    let (sockets, processes) = (table.sockets().cloned(), table.processes().cloned());
+    // What is remembered of the past is in the order in which it was told.
+    let sockets = table.sockets().cloned().map(Socket::without_history);
+    let processes = table.processes().cloned();
     Outcome { findings, sockets: sockets.collect(), processes: processes.collect() }
 }
 

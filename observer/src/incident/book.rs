@@ -272,6 +272,7 @@ fn describe(
         evidence,
         device: None,
         detail: detail(table, socket, kind),
+        proof: Box::default(),
         message: String::new(),
         clear_reason: None,
     };

@@ -6,6 +6,7 @@ use std::{fmt::Write, time::Duration};
 
 pub(super) use self::trend::{subsided, trend};
 use crate::{
+    cgroup::{CONTAINER_ID, Place},
     detect::Kind,
     escape,
     incident::{ClearReason, Detail, DeviceFacts, Finding},
@@ -15,6 +16,9 @@ use crate::{
 
 /// Characters of a device's name in a sentence; MQTT allows 65,535 bytes.
 const LONGEST_NAME: usize = 64;
+
+/// Digits of a container's id in a sentence: as many as `docker ps` shows.
+const SHORT_ID: usize = 12;
 
 /// Other holders that are named before the rest is only counted.
 const NAMED: usize = 3;
@@ -114,6 +118,35 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
         ClearReason::Vanished => {
             format!("cleared: {who} does not hold {fd} to {peer} any more after {age}")
         }
+    }
+}
+
+/// Where its process runs and for how long, as the end of a sentence; nothing if neither is known.
+pub(super) fn runs(finding: &Finding, place: &Place, running_for: Option<Duration>) -> String {
+    let container = place.container.as_deref();
+    let id = container.map(|id| match id.get(..SHORT_ID) {
+        Some(short) if id.len() == CONTAINER_ID => escape::visible(short),
+        // The name of a container has no short form.
+        _ => escape::short(id, LONGEST_NAME),
+    });
+    // Where the unit of a container is named by its id, that has been said.
+    let unit = place.unit.as_deref();
+    let unit = unit.filter(|unit| container.is_none_or(|id| !unit.contains(id)));
+    let unit = unit.map(|unit| escape::short(unit, LONGEST_NAME));
+    let within = match (id, unit) {
+        (Some(id), Some(unit)) => format!(" in container {id} of {unit}"),
+        (Some(id), None) => format!(" in container {id}"),
+        (None, Some(unit)) => format!(" in {unit}"),
+        (None, None) => String::new(),
+    };
+    let comm = match finding.comm.as_str() {
+        "" => "it",
+        comm => comm,
+    };
+    match running_for {
+        Some(time) => format!("; {comm} has run{within} for {}", short(time)),
+        None if within.is_empty() => String::new(),
+        None => format!("; {comm} runs{within}"),
     }
 }
 
@@ -266,7 +299,7 @@ fn name(comm: &Comm, process: ProcessKey) -> String {
 
 /// A duration in the two largest units that matter to people, cut off and not rounded: an age must
 /// not be overstated.
-fn short(duration: Duration) -> String {
+pub(super) fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
         0 => format!("{large} {unit}"),

@@ -67,6 +67,7 @@ pub(crate) fn describe(
         },
         device,
         detail: None,
+        proof: Box::default(),
         message: String::new(),
         clear_reason: None,
     };

@@ -21,6 +21,7 @@ pub(crate) fn describe(table: &Table, suspicion: Suspicion, now: MonoTime) -> Fi
         evidence,
         device: None,
         detail: Some(detail),
+        proof: Box::default(),
         message: String::new(),
         clear_reason: None,
     };

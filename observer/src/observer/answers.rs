@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Observer, tally::index};
 use crate::{
-    clock,
+    clock::{self, WallClock},
     desk::{Question, SocketFilter, SocketView, Sockets},
     detect::Kind,
     incident::Finding,
@@ -24,11 +24,11 @@ const MOST_LOOKED_AT: usize = 200;
 
 impl Observer {
     /// Answers a question from the table as it is.
-    pub fn answer(&self, question: Question) {
+    pub fn answer(&mut self, question: Question) {
         // Whoever does not wait any more needs no answer.
         match question {
             Question::Reading(reply) => drop(reply.send(self.reading())),
-            Question::Findings(reply) => drop(reply.send(self.findings())),
+            Question::Findings { explained, reply } => drop(reply.send(self.findings(explained))),
             Question::Sockets(filter, reply) => drop(reply.send(self.sockets(filter))),
         }
     }
@@ -72,10 +72,14 @@ impl Observer {
         }
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    fn findings(&mut self, explained: bool) -> Vec<Finding> {
         let mut findings: Vec<_> =
             self.core().open_incidents().map(|incident| incident.finding.clone()).collect();
         findings.sort_unstable_by_key(|finding| finding.id);
+        let clock = WallClock::read();
+        for finding in &mut findings {
+            self.prove(finding, explained, clock);
+        }
         findings
     }
 

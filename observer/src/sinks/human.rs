@@ -23,13 +23,20 @@ pub struct Human<W: Write> {
     palette: Palette,
     zone: TimeZone,
     transitions: bool,
+    explain: bool,
     lines: u32,
 }
 
 impl<W: Write> Human<W> {
     /// Writes to `out`; changes of state only if `transitions`. Times are the host's local ones.
     pub(crate) fn new(out: W, palette: Palette, transitions: bool) -> Self {
-        Self { out, palette, zone: TimeZone::system(), transitions, lines: 0 }
+        let zone = TimeZone::system();
+        Self { out, palette, zone, transitions, explain: false, lines: 0 }
+    }
+
+    /// Whether a finding that opens is followed by what happened to its socket.
+    pub(crate) fn explain(self, explain: bool) -> Self {
+        Self { explain, ..self }
     }
 
     fn transition(&mut self, seen: &SeenTransition, clock: WallClock) -> io::Result<()> {
@@ -86,6 +93,16 @@ impl<W: Write> Human<W> {
             }
             let facts = format!("{:42}{}", "", facts.join("; "));
             writeln!(self.out, "{}", self.palette.faint(&facts))?;
+            if self.explain {
+                self.history(finding)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn history(&mut self, finding: &Finding) -> io::Result<()> {
+        for line in finding.proof.story(finding.time) {
+            writeln!(self.out, "{}", self.palette.faint(&format!("{:42}{line}", "")))?;
         }
         Ok(())
     }
@@ -188,5 +205,35 @@ fn end(address: std::net::SocketAddr) -> String {
     match address.port() {
         0 if address.ip().is_unspecified() => "-".to_owned(),
         _ => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sinks::journal::finding_with_all_facts as finding;
+
+    fn shown(explain: bool, event: FindingEvent) -> String {
+        let mut sink = Human::new(Vec::new(), Palette::default(), false).explain(explain);
+        let clock = WallClock::at(MonoTime(0), jiff::Timestamp::UNIX_EPOCH);
+        sink.report(Report::Finding(&finding(Kind::CloseWait, event, 1)), clock)
+            .expect("a vector takes everything");
+        String::from_utf8(sink.out).expect("it is text")
+    }
+
+    #[test]
+    fn a_finding_that_opens_is_explained_where_that_is_wanted() {
+        let story = format!(
+            "{0:42}-15.0 s  a snapshot found it in CLOSE_WAIT\n{0:42} -5.0 s  records were lost\n",
+            ""
+        );
+        assert!(shown(true, FindingEvent::Opened).ends_with(&story));
+        for (explain, event) in [
+            (false, FindingEvent::Opened),
+            (true, FindingEvent::Updated),
+            (true, FindingEvent::Cleared),
+        ] {
+            assert!(!shown(explain, event).contains("a snapshot found"), "{event:?}");
+        }
     }
 }

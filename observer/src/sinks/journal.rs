@@ -18,6 +18,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(test)]
+pub(super) use self::finding::tests::finding as finding_with_all_facts;
 pub use self::{catalog::catalog, entry::Entry, finding::entry, life::Life};
 use self::{
     pace::Pace,
@@ -34,7 +36,7 @@ use crate::{
 
 /// Bytes that may wait for journald. Chosen: the openings of some 4,000 incidents, for a process
 /// that leaks its connections leaks them all at once.
-const CAPACITY: usize = 4 << 20;
+const CAPACITY: usize = 6 << 20;
 
 /// What is said after a line that was sent before journald went away.
 const UNSURE: &str = " (sent to a journald that has ended: may be in the journal too)";

@@ -14,12 +14,18 @@ use crate::{clock::WallClock, correlate::SeenTransition};
 pub struct Json<W: Write> {
     out: W,
     transitions: bool,
+    explain: bool,
 }
 
 impl<W: Write> Json<W> {
     /// Writes to `out`; changes of state only if `transitions`.
     pub fn new(out: W, transitions: bool) -> Self {
-        Self { out, transitions }
+        Self { out, transitions, explain: false }
+    }
+
+    /// Whether a finding that opens comes with what happened to its socket.
+    pub fn explain(self, explain: bool) -> Self {
+        Self { explain, ..self }
     }
 
     fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
@@ -37,7 +43,9 @@ impl<W: Write> Sink for Json<W> {
             Report::Transition(_) if !self.transitions => Ok(()),
             Report::Transition(seen) => self.line(&Line::transition(seen, clock)),
             Report::Finding(finding) => {
-                self.line(&Line::Finding(shapes::Finding::new(finding, finding.time, clock)))
+                let mut shape = shapes::Finding::new(finding, finding.time, clock);
+                shape.history = shape.history.filter(|_| self.explain);
+                self.line(&Line::Finding(Box::new(shape)))
             }
             Report::Loss { cause, lost } => self.line(&Line::Loss { cause, lost }),
             Report::Sockets { table, ports } => {
@@ -80,7 +88,7 @@ enum Line<'a> {
         local: String,
         remote: String,
     },
-    Finding(shapes::Finding),
+    Finding(Box<shapes::Finding>),
     Loss {
         cause: &'a str,
         lost: u64,

@@ -4,6 +4,7 @@ use crate::{
     model::{Comm, Cookie, KernelEvent, MonoTime, ProcessKey, Transition},
     table::{
         Gone, Table,
+        recorder::{Hand, What},
         socket::{Owner, Release, ReleaseKind, Socket},
     },
 };
@@ -39,6 +40,7 @@ impl Table {
                 if let Some(socket) = self.sockets.get_mut(cookie) {
                     socket.touched = socket.touched.max(*time);
                     socket.client = Some(Box::new(name.clone()));
+                    socket.recorder.push(*time, What::Named);
                     self.touch(*cookie);
                 }
                 None
@@ -46,8 +48,8 @@ impl Table {
             KernelEvent::Accepted { time, cookie, process, fd } => {
                 self.accepted(*time, *cookie, *process, *fd)
             }
-            KernelEvent::Closed { time, cookie, process, fd, references: _ } => {
-                self.closed(*time, *cookie, *process, *fd);
+            KernelEvent::Closed { time, cookie, process, fd, references } => {
+                self.closed(*time, *cookie, *process, *fd, *references);
                 None
             }
             KernelEvent::Forked { time, parent, child, comm, watched } => {
@@ -80,6 +82,8 @@ impl Table {
         }
         if let Some(process) = self.processes.get_mut(&key.pid)
             && process.exec_at.is_none_or(|exec| exec <= time)
+            // The same text stays the same memory: every socket of the process shares it.
+            && process.comm != *comm
         {
             process.comm = comm.clone();
         }
@@ -122,6 +126,7 @@ impl Table {
     ) -> Option<Question> {
         match cookie.filter(|cookie| self.sockets.contains_key(cookie)) {
             Some(cookie) => {
+                self.record(cookie, time, What::Accepted(Hand { pid: process.pid, fd }));
                 self.own(cookie, process, Some(fd), time);
                 self.touch(cookie);
                 None
@@ -157,7 +162,14 @@ impl Table {
     }
 
     /// The descriptor is gone even if it referred to another socket than was known.
-    fn closed(&mut self, time: MonoTime, cookie: Option<Cookie>, process: ProcessKey, fd: i32) {
+    fn closed(
+        &mut self,
+        time: MonoTime,
+        cookie: Option<Cookie>,
+        process: ProcessKey,
+        fd: i32,
+        references: u32,
+    ) {
         self.closed.push(time, (process, fd));
         if self.accepted.get(&(process, fd)).is_some_and(|accepted| *accepted <= time) {
             self.accepted.remove(&(process, fd));
@@ -177,6 +189,8 @@ impl Table {
         if let Some(socket) = self.sockets.get_mut(&cookie) {
             socket.touched = socket.touched.max(time);
             socket.unhold(process, fd);
+            let hand = Hand { pid: process.pid, fd };
+            socket.recorder.push(time, What::Closed { hand, is_last: references <= 1 });
             self.release(cookie, process, Release::seen(ReleaseKind::Closed, fd, time));
             self.touch(cookie);
         }

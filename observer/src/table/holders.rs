@@ -4,6 +4,7 @@ use crate::{
     model::{Cookie, MonoTime, ProcessKey},
     table::{
         Table,
+        recorder::{Hand, What},
         socket::{Release, ReleaseKind},
     },
 };
@@ -59,12 +60,20 @@ impl Table {
         self.forget_descriptor(process, fd, cookie);
         let entry = self.sockets.get_mut(&cookie).and_then(|socket| socket.unhold(process, fd));
         if let Some(entry) = entry {
+            self.record(cookie, time, What::Dropped(Hand { pid: process.pid, fd }));
             self.release(
                 cookie,
                 process,
                 Release { kind: ReleaseKind::Closed, fd, earliest: entry.seen.min(time), time },
             );
             self.touch(cookie);
+        }
+    }
+
+    /// Notes what happened to a socket.
+    pub(super) fn record(&mut self, cookie: Cookie, time: MonoTime, what: What) {
+        if let Some(socket) = self.sockets.get_mut(&cookie) {
+            socket.recorder.push(time, what);
         }
     }
 
@@ -91,6 +100,7 @@ impl Table {
         for (fd, cookie) in descriptors {
             if let Some(socket) = self.sockets.get_mut(&cookie) {
                 socket.unhold(key, fd);
+                socket.recorder.push(time, What::Exited(Hand { pid: key.pid, fd }));
             }
             self.release(cookie, key, Release::seen(ReleaseKind::Exited, fd, time));
             self.touch(cookie);

@@ -9,9 +9,11 @@ mod capacity;
 mod events;
 mod flow;
 mod handover;
+mod history;
 mod holders;
 mod process;
 mod recent;
+mod recorder;
 mod snapshot;
 mod socket;
 
@@ -22,12 +24,15 @@ use std::{
 
 use self::{
     capacity::{Order, Worth},
+    history::Losses,
     recent::Recent,
 };
 pub use self::{
     events::Question,
     flow::{Flow, Moved},
+    history::Step,
     process::Process,
+    recorder::{Hand, Recorder, What},
     socket::{Evidence, HolderEntry, Owner, Release, ReleaseKind, Socket},
 };
 use crate::model::{Comm, Cookie, Holder, MonoTime, ProcessKey};
@@ -76,6 +81,7 @@ pub struct Table {
     evicted: u64,
     evicted_processes: u64,
     losses: u64,
+    lost_at: Losses,
     closed: Recent<(ProcessKey, i32)>,
     destroyed: Recent<Cookie>,
     exited: Recent<ProcessKey>,
@@ -100,6 +106,7 @@ impl Table {
             evicted: 0,
             evicted_processes: 0,
             losses: 0,
+            lost_at: Losses::default(),
             closed: Recent::new(endings),
             destroyed: Recent::new(endings),
             exited: Recent::new(endings),
@@ -198,9 +205,10 @@ impl Table {
         self.evicted_processes
     }
 
-    /// Records are missing: nothing that is known now is certain any more.
-    pub fn lose(&mut self) {
+    /// Records are missing, noticed at `now`: nothing that is known is certain any more.
+    pub fn lose(&mut self, now: MonoTime) {
         self.losses += 1;
+        self.lost_at.push(now);
     }
 
     /// What has changed since this was last called.

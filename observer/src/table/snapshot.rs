@@ -7,6 +7,7 @@ use crate::{
     table::{
         Gone, Table, endings,
         process::Process,
+        recorder::{Hand, What},
         socket::{Owner, Release, ReleaseKind, Socket},
     },
 };
@@ -14,6 +15,10 @@ use crate::{
 /// How long a process that exited may still be seen with descriptors: `do_exit` tells of the exit
 /// before it runs `exit_files`. Chosen: far longer than that takes.
 const EXITING: Duration = Duration::from_secs(1);
+
+/// Holders of one socket that its recorder tells of when a snapshot finds them. Chosen: the story
+/// of a leak has one or two; a listener that hundreds of workers share must not lose its own.
+const HOLDERS_TOLD: usize = 4;
 
 impl Table {
     /// Takes in a snapshot. `lost` says that records were lost since the last one, and `settles`
@@ -91,6 +96,13 @@ impl Table {
         if process.comm != holder.comm && process.exec_at.is_none_or(|exec| exec <= time) {
             process.comm = holder.comm.clone();
         }
+        let hand = Hand { pid: key.pid, fd: holder.fd };
+        let is_new = !is_known && socket.holder(key, holder.fd).is_some();
+        if let Some(since) = accepted.filter(|accepted| *accepted <= time) {
+            socket.recorder.push(since, What::Accepted(hand));
+        } else if is_new && socket.holders.len() <= HOLDERS_TOLD {
+            socket.recorder.push(time, What::Held(hand));
+        }
         if let Some(since) = accepted.filter(|accepted| *accepted <= time)
             && socket.owner.is_none()
         {
@@ -159,6 +171,8 @@ fn prune(socket: &mut Socket, processes: &mut HashMap<u32, Process>, began: Mono
     socket.holders.retain(|entry| {
         let stays = entry.seen >= began;
         if !stays {
+            let hand = Hand { pid: entry.process.pid, fd: entry.fd };
+            socket.recorder.push(began, What::Dropped(hand));
             if owner == Some(entry.process) {
                 last_of_owner = last_of_owner.max(Some((entry.seen, entry.fd)));
             }

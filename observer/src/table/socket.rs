@@ -4,7 +4,10 @@ use crate::{
     model::{
         ClientName, Comm, Cookie, Ends, MonoTime, ProcessKey, SnapshotRow, TcpState, Transition,
     },
-    table::flow::Flow,
+    table::{
+        flow::Flow,
+        recorder::{Recorder, What},
+    },
 };
 
 /// How good the proof is.
@@ -140,6 +143,8 @@ pub struct Socket {
     pub(super) confirmed_at: Option<MonoTime>,
     pub(super) was_held: bool,
     pub(super) reported: bool,
+    /// What happened last. It stays with the socket, whatever becomes of it.
+    pub(super) recorder: Recorder,
 }
 
 impl Socket {
@@ -170,13 +175,17 @@ impl Socket {
             confirmed_at: None,
             was_held: false,
             reported: false,
+            recorder: Recorder::default(),
         };
+        socket.record_transition(transition);
         socket.observe_transition(transition);
         socket
     }
 
     /// A socket that a snapshot makes known. `certain` unless records were lost before it.
     pub(super) fn from_row(row: &SnapshotRow, time: MonoTime, losses: u64, certain: bool) -> Self {
+        let mut recorder = Recorder::default();
+        recorder.push(time, What::Seen(row.state));
         Self {
             cookie: row.cookie,
             state: row.state,
@@ -201,6 +210,7 @@ impl Socket {
             confirmed_at: None,
             was_held: false,
             reported: false,
+            recorder,
         }
     }
 
@@ -208,6 +218,7 @@ impl Socket {
     pub(super) fn take_transition(&mut self, transition: &Transition, losses: u64) {
         let time = transition.time;
         self.touched = self.touched.max(time);
+        self.record_transition(transition);
         if self.row_at.is_some_and(|row| row >= time) {
             // A row that is newer has told the outcome; the record still knows the moment.
             if self.state == transition.new && !self.state_entered {
@@ -235,6 +246,11 @@ impl Socket {
         self.observe_transition(transition);
     }
 
+    fn record_transition(&mut self, transition: &Transition) {
+        let Transition { time, old, new, .. } = *transition;
+        self.recorder.push(time, What::Transition { old, new });
+    }
+
     fn observe_transition(&mut self, transition: &Transition) {
         if let Some(position) = transition.read {
             self.flow.observe_read(transition.time, transition.new, position, None);
@@ -246,6 +262,7 @@ impl Socket {
         let is_newest = self.row_at.is_none_or(|earlier| earlier <= time);
         if is_newest && self.transition_at.is_none_or(|earlier| earlier <= time) {
             if self.state != row.state {
+                self.recorder.push(time, What::Seen(row.state));
                 self.state = row.state;
                 self.state_since = time;
                 self.state_entered = false;
@@ -340,6 +357,12 @@ impl Socket {
     /// or close a socket before accept(2).
     pub fn answerable(&self, since: MonoTime) -> MonoTime {
         self.owner.as_ref().map_or(since, |owner| owner.since.max(since))
+    }
+
+    /// The same socket with nothing remembered of its past, to compare.
+    #[cfg(test)]
+    pub(crate) fn without_history(self) -> Self {
+        Self { recorder: Recorder::default(), ..self }
     }
 
     fn holder_index(&self, process: ProcessKey, fd: i32) -> Result<usize, usize> {

@@ -183,7 +183,7 @@ fn a_state_of_which_no_record_came_is_not_certain() {
 #[test]
 fn a_life_with_a_gap_is_not_certain_though_the_state_is() {
     let mut table = connected();
-    table.lose();
+    table.lose(MonoTime(0));
     assert_eq!(table.evidence(socket(&table)), Evidence::Reconstructed);
     table.apply(&transition(20, SOCKET, TcpState::Established, TcpState::CloseWait, 4000));
     assert_eq!(table.evidence(socket(&table)), Evidence::Complete);
@@ -215,7 +215,7 @@ fn a_socket_that_is_in_no_list_leaves_unless_it_waits_to_be_accepted() {
         table.apply(&transition(10, SOCKET, TcpState::SynRecv, TcpState::Established, 4000));
         table.apply(&transition(11, SOCKET, TcpState::Established, state, 4000));
         if lost {
-            table.lose();
+            table.lose(MonoTime(0));
         }
         table.apply_snapshot(&snapshot(20, 30, Vec::new()), lost, lost);
         assert_eq!(!table.is_empty(), stays, "{state}, lost: {lost}");
@@ -244,4 +244,18 @@ fn what_is_held_outlives_what_is_not() {
     }
     assert_eq!((table.len(), table.evicted()), (4, 15));
     assert_eq!(holders(&table), [(5, 7)]);
+}
+
+#[test]
+fn sockets_of_a_process_share_its_name() {
+    let mut table = table();
+    let mut texts = Vec::new();
+    for cookie in [Cookie(1), Cookie(2)] {
+        table.name(key(5), &Comm::from_bytes(b"node"), MonoTime(10));
+        table.apply(&transition(10, cookie, TcpState::Close, TcpState::SynSent, 0));
+        let owner = table.socket(cookie).and_then(|socket| socket.owner.as_ref());
+        texts.push(owner.map(|owner| owner.comm.as_str().as_ptr()));
+    }
+    assert!(texts[0].is_some());
+    assert_eq!(texts[0], texts[1], "12,000 copies of a name are half a megabyte");
 }

@@ -14,17 +14,20 @@ use observer::api::{
     Backend, Counters, Entry, Health, Listeners, Origin, Roster, RosterError, Server, bind_tcp,
     bind_unix,
 };
+use observer::cgroup;
 use observer::desk::{Desk, News, Question, SocketFilter, SocketView, Sockets};
 use observer::detect::Kind;
 use observer::fleet::DeviceSpec;
-use observer::incident::{DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject};
+use observer::incident::{
+    DeviceFacts, Evidence, Finding, FindingEvent, Proof, SocketFacts, Subject,
+};
 use observer::life::watchdog::Beats;
 use observer::model::{
     Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, ReadPosition, Snapshot, SnapshotRow, TcpState,
 };
 use observer::probe::Layers;
 use observer::reading::{ProcessReading, Reading};
-use observer::table::{Limits, Table};
+use observer::table::{Limits, Step, Table, What};
 use pool::testing::TestBroker;
 use pool::{Device, Next, Pool, QoS};
 use tokio::runtime::Runtime;
@@ -204,9 +207,22 @@ pub(crate) fn finding(id: u64) -> Finding {
             other: Some(Cookie(9)),
             overlap: Some(Duration::from_micros(17)),
         }),
+        proof: Box::new(Proof {
+            place: cgroup::Place { unit: Some(HOSTILE.into()), container: None },
+            ..Proof::default()
+        }),
         message: format!("{HOSTILE} holds it"),
         clear_reason: None,
     }
+}
+
+/// With what happened to its socket.
+pub(crate) fn told(finding: Finding) -> Finding {
+    let what = What::Seen(TcpState::CloseWait);
+    let step = Step { time: finding.since, what, comm: Comm::default() };
+    let history = Some([step].into());
+    let proof = Box::new(Proof { history, ..(*finding.proof).clone() });
+    Finding { proof, ..finding }
 }
 
 fn ends() -> Ends {
@@ -221,7 +237,10 @@ async fn observe(mut questions: mpsc::Receiver<Question>) {
         // Who does not wait any more is none of our business.
         match question {
             Question::Reading(reply) => _ = reply.send(reading()),
-            Question::Findings(reply) => _ = reply.send((1..=ROWS).map(finding).collect()),
+            Question::Findings { explained, reply } => {
+                let findings = (1..=ROWS).map(finding);
+                _ = reply.send(findings.map(|it| if explained { told(it) } else { it }).collect());
+            }
             Question::Sockets(filter, reply) => _ = reply.send(sockets(&table, filter)),
         }
     }

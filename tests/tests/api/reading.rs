@@ -86,6 +86,25 @@ fn every_answer_is_as_the_document_says() {
 }
 
 #[test]
+fn a_history_comes_where_it_is_asked_for() {
+    let daemon = Daemon::start();
+    let document = daemon.tcp.get("/api/v1/openapi.json").json();
+    let schema = &document["components"]["schemas"]["FindingPage"];
+    for (query, has_history) in [("", false), ("?explain=false", false), ("?explain=true", true)] {
+        let path = format!("/api/v1/findings{query}");
+        let page = daemon.tcp.get(&path).json();
+        check(&document, schema, &page, &path);
+        let findings = page["findings"].as_array().expect("a list");
+        assert!(!findings.is_empty());
+        for finding in findings {
+            assert_eq!(finding["history"].is_array(), has_history, "{finding:#}");
+            assert_eq!(finding["unit"], HOSTILE);
+        }
+    }
+    assert_eq!(daemon.tcp.get("/api/v1/findings?explain=yes").status, 400);
+}
+
+#[test]
 fn health_says_what_is_missing() {
     let daemon = Daemon::start();
     assert_eq!(daemon.tcp.get("/healthz").status, 200);

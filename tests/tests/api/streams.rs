@@ -9,7 +9,7 @@ use harness::{clock, wait};
 use observer::desk::News;
 use serde_json::{Value, json};
 
-use super::daemon::{Daemon, Setup, finding};
+use super::daemon::{Daemon, Setup, finding, told};
 
 const LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream";
@@ -43,6 +43,18 @@ fn events_come_as_lines_and_as_server_sent_events() {
     assert_eq!((&online["event"], &online["device"]), (&json!("online"), &json!("d")));
     drop((lines, events, pool_only));
     wait::until_true("the readers to be gone", || daemon.counters.read().streams_open == 0);
+}
+
+#[test]
+fn events_are_explained_where_that_is_asked_for() {
+    let daemon = Daemon::start();
+    let mut brief = daemon.tcp.follow("/api/v1/events?types=finding", LINES);
+    let mut explained = daemon.tcp.follow("/api/v1/events?types=finding&explain=true", LINES);
+    wait::until_true("two readers", || daemon.counters.read().streams_open == 2);
+    daemon.desk.tell(News::Finding(Arc::new(told(finding(1)))));
+    assert_eq!(next(&mut brief).get("history"), None);
+    let history = &next(&mut explained)["history"];
+    assert_eq!(history[0]["text"], "a snapshot found it in CLOSE_WAIT", "{history:#}");
 }
 
 #[test]

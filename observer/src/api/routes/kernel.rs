@@ -54,6 +54,8 @@ pub(crate) struct FindingQuery {
     kind: Option<String>,
     /// About this process.
     pid: Option<u32>,
+    /// Whether each comes with what happened to its socket (`history`); `false` unless given.
+    explain: Option<bool>,
     /// Only those after this number.
     after: Option<u64>,
     /// At most so many, 1 to 10,000; 1,000 unless given.
@@ -108,7 +110,8 @@ pub(crate) async fn sockets(State(app): State<App>, uri: Uri) -> Result<Reply, A
 pub(crate) async fn findings(State(app): State<App>, uri: Uri) -> Result<Reply, ApiError> {
     let asked: FindingQuery = query::parse(&uri)?;
     let (kind, limit) = (query::kind(asked.kind.as_deref())?, query::limit(asked.limit)?);
-    let findings = app.backend.desk.findings().await?;
+    let explained = asked.explain.unwrap_or(false);
+    let findings = app.backend.desk.findings(explained).await?;
     let (now, clock) = (clock::now(), WallClock::read());
     let wanted = findings.iter().filter(|it| {
         kind.is_none_or(|kind| it.kind == kind) && asked.pid.is_none_or(|pid| it.process.pid == pid)

@@ -32,6 +32,9 @@ const TYPES: [&str; 3] = ["finding", "loss", "pool"];
 pub(crate) struct EventQuery {
     /// `finding`, `loss` and `pool`, separated by commas; all unless given.
     types: Option<String>,
+    /// Whether a finding that opens comes with what happened to its socket (`history`); `false`
+    /// unless given.
+    explain: Option<bool>,
 }
 
 /// Which messages.
@@ -56,7 +59,8 @@ pub(crate) async fn events(
 ) -> Result<Response, ApiError> {
     let asked: EventQuery = query::parse(&uri)?;
     let wanted = wanted(asked.types.as_deref())?;
-    let pick = move |news: News| render(&news).filter(|(kind, _)| wanted.contains(kind));
+    let explain = asked.explain.unwrap_or(false);
+    let pick = move |news: News| render(&news, explain).filter(|(kind, _)| wanted.contains(kind));
     Ok(feed(&app, app.backend.desk.news(), pick, &headers))
 }
 
@@ -103,10 +107,11 @@ fn wanted(types: Option<&str>) -> Result<Vec<&'static str>, ApiError> {
     types.split(',').map(find).collect()
 }
 
-fn render(news: &News) -> Option<Entry> {
+fn render(news: &News, explain: bool) -> Option<Entry> {
     match news {
         News::Finding(finding) => {
-            let shape = Finding::new(finding, finding.time, WallClock::read());
+            let mut shape = Finding::new(finding, finding.time, WallClock::read());
+            shape.history = shape.history.filter(|_| explain);
             entry("finding", &shapes::News::Finding(Box::new(shape)))
         }
         News::Loss { cause, lost } => {

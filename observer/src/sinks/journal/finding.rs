@@ -1,9 +1,13 @@
 //! PURE. What the journal is told of a finding.
 
+use std::fmt::Display;
+
 use super::{Entry, catalog};
 use crate::{
+    cgroup::Place,
     clock::WallClock,
     incident::{Finding, FindingEvent},
+    model::Holder,
 };
 
 /// Priority of what is over: informational, for nobody needs to act on it (RFC 5424 section
@@ -28,6 +32,20 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
     entry.add("SOCKWARDEN_KIND", kind);
     entry.add("SOCKWARDEN_SEVERITY", kind.severity().name());
     entry.add("SOCKWARDEN_COMM", &finding.comm);
+    if let Some(started) = clock.start(finding.process) {
+        entry.add("SOCKWARDEN_STARTED", started);
+    }
+    let place = &finding.proof.place;
+    if let Some(unit) = &place.unit {
+        entry.add("SOCKWARDEN_UNIT", unit);
+        // The journal's own name for it: `journalctl OBJECT_SYSTEMD_UNIT=UNIT`. journald would add
+        // it to what root says of a living process, and `journalctl -u UNIT` believes it of root
+        // only (add_matches_for_unit() of systemd).
+        entry.add("OBJECT_SYSTEMD_UNIT", unit);
+    }
+    if let Some(container) = &place.container {
+        entry.add("SOCKWARDEN_CONTAINER", container);
+    }
     // Decimal, as in the JSON lines.
     if let Some(cookie) = finding.cookie() {
         entry.add("SOCKWARDEN_COOKIE", cookie.0);
@@ -47,8 +65,13 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
         finding
             .holders
             .iter()
-            .map(|holder| format!("{} {} {}", holder.process.pid, holder.comm, holder.fd)),
+            .enumerate()
+            .map(|(at, holder)| told(holder, finding.proof.places.get(at), clock)),
     );
+    let story = finding.proof.story(finding.time);
+    if !story.is_empty() {
+        entry.add_lines("SOCKWARDEN_HISTORY", story);
+    }
     entry.add("SOCKWARDEN_SINCE", clock.wall(finding.since));
     entry.add("SOCKWARDEN_AGE_MS", finding.age().as_millis());
     entry.add("SOCKWARDEN_BUDGET_MS", finding.budget.as_millis());
@@ -78,19 +101,40 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
     entry
 }
 
+/// A holder in a line: process, name and descriptor, and what else is known of it.
+fn told(holder: &Holder, place: Option<&Place>, clock: WallClock) -> String {
+    let mut line = format!("{} {} {}", holder.process.pid, holder.comm, holder.fd);
+    let mut add = |name: &str, value: &dyn Display| line.push_str(&format!(" {name}={value}"));
+    if let Some(started) = clock.start(holder.process) {
+        add("started", &started);
+    }
+    if let Some(unit) = place.and_then(|place| place.unit.as_ref()) {
+        add("unit", unit);
+    }
+    if let Some(container) = place.and_then(|place| place.container.as_ref()) {
+        add("container", container);
+    }
+    line
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::sinks) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::{
         detect::Kind,
-        incident::{ClearReason, DeviceFacts, Evidence, SocketFacts, Subject},
+        incident::{ClearReason, DeviceFacts, Evidence, Proof, SocketFacts, Subject},
         model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+        table::{Step, What},
     };
 
+    fn place(unit: Option<&str>, container: Option<&str>) -> Place {
+        Place { unit: unit.map(Into::into), container: container.map(Into::into) }
+    }
+
     /// A finding with every fact.
-    pub(in super::super) fn finding(kind: Kind, event: FindingEvent, id: u64) -> Finding {
+    pub(in crate::sinks) fn finding(kind: Kind, event: FindingEvent, id: u64) -> Finding {
         let process = ProcessKey { pid: 4_242, start_ns: 1 };
         let holder = |pid, comm: &[u8], fd| Holder {
             process: ProcessKey { pid, start_ns: 1 },
@@ -129,6 +173,19 @@ pub(super) mod tests {
                 other: Some(Cookie(4_710)),
                 overlap: Some(Duration::from_millis(5)),
             }),
+            proof: Box::new(Proof {
+                place: place(Some("n\node.service"), Some("abc")),
+                places: vec![place(Some("n\node.service"), None), place(None, Some("a\nb"))],
+                history: Some(
+                    [(60, What::Seen(TcpState::CloseWait)), (70, What::Lost)]
+                        .map(|(second, what)| Step {
+                            time: MonoTime(second * 1_000_000_000),
+                            what,
+                            comm: Comm::default(),
+                        })
+                        .into(),
+                ),
+            }),
             message: "node\n(pid 4242) holds fd 12".to_owned(),
             clear_reason: (event == FindingEvent::Cleared).then_some(ClearReason::HandedOver),
         }
@@ -158,6 +215,10 @@ pub(super) mod tests {
             "SOCKWARDEN_KIND=close-wait",
             "SOCKWARDEN_SEVERITY=error",
             "SOCKWARDEN_COMM=n\\u{202e}ode",
+            "SOCKWARDEN_STARTED=1970-01-01T00:00:00.000000001Z",
+            "SOCKWARDEN_UNIT=n\\u{a}ode.service",
+            "OBJECT_SYSTEMD_UNIT=n\\u{a}ode.service",
+            "SOCKWARDEN_CONTAINER=abc",
             "SOCKWARDEN_COOKIE=4711",
             "SOCKWARDEN_STATE=CLOSE_WAIT",
             "SOCKWARDEN_LOCAL=10.0.0.1:40000",
@@ -165,7 +226,11 @@ pub(super) mod tests {
             "SOCKWARDEN_NETNS=4026531840",
             "SOCKWARDEN_BORN_BEFORE_OBSERVER=true",
             "SOCKWARDEN_UNREAD=17",
-            "SOCKWARDEN_HOLDERS=4242 n\\u{202e}ode 12\n4243 my worker 7",
+            "SOCKWARDEN_HOLDERS=4242 n\\u{202e}ode 12 started=1970-01-01T00:00:00.000000001Z \
+             unit=n\\u{a}ode.service\n\
+             4243 my worker 7 started=1970-01-01T00:00:00.000000001Z container=a\\u{a}b",
+            "SOCKWARDEN_HISTORY=-15.0 s  a snapshot found it in CLOSE_WAIT\n \
+             -5.0 s  records were lost",
             "SOCKWARDEN_SINCE=1970-01-01T00:01:00Z",
             "SOCKWARDEN_AGE_MS=15000",
             "SOCKWARDEN_BUDGET_MS=10000",
@@ -185,10 +250,14 @@ pub(super) mod tests {
     fn what_is_not_known_has_no_field() {
         let mut finding = finding(Kind::DeadFd, FindingEvent::Opened, 1);
         finding.device = None;
+        *finding.proof = Proof::default();
+        finding.process.start_ns = 0;
         let entry = entry(&finding, clock(), 0);
         let absent = ["CLEAR_REASON", "DEVICE", "GENERATION", "OTHER", "OVERLAP", "SUPPRESSED"];
+        let unproven = ["STARTED", "UNIT", "CONTAINER", "HISTORY"];
         for (name, _) in entry.fields() {
-            assert!(!absent.iter().any(|part| name.contains(part)), "{name}");
+            let parts = absent.iter().chain(&unproven);
+            assert!(!parts.into_iter().any(|part| name.contains(part)), "{name}");
         }
         assert_eq!(entry.fields().len(), 24);
     }
