@@ -202,6 +202,10 @@ impl Correlator {
         if settles {
             self.lost_at = None;
         }
+        for row in &snapshot.processes {
+            // A process without any socket is known by nothing else.
+            self.table.name(row.process, &row.comm, began);
+        }
         self.asking.answered(began, ended);
         let may_open = is_complete && self.lost_at.is_none();
         let authority = if may_open { Authority::Open { began } } else { Authority::Review };

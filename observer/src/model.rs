@@ -344,8 +344,10 @@ impl Call {
 /// What there is none of any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lack {
-    /// Descriptors: of the process (EMFILE), or of the host (ENFILE).
+    /// Descriptors of the process (EMFILE), or of the host where that is not told apart.
     Descriptors,
+    /// Descriptors of the host (ENFILE, `fs.file-max`).
+    HostDescriptors,
     /// Local ports towards one destination (EADDRNOTAVAIL).
     Ports,
 }
@@ -355,6 +357,7 @@ impl Lack {
     pub fn error(self) -> &'static str {
         match self {
             Self::Descriptors => "EMFILE",
+            Self::HostDescriptors => "ENFILE",
             Self::Ports => "EADDRNOTAVAIL",
         }
     }

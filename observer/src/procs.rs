@@ -1,5 +1,5 @@
 //! EDGE: what /proc says of a process. All of it stays readable after privileges are dropped, but
-//! for descriptors before kernel 6.2.
+//! for descriptors before kernel 6.2: where a snapshot has them, they are taken from there.
 
 use std::io::Read;
 
@@ -17,11 +17,16 @@ use crate::{
 /// Bytes of the control groups of a process. Chosen: sixteen hierarchies with paths of 4 KiB.
 const MOST_GROUPS: u64 = 64 << 10;
 
-/// Fills in descriptors, limits and unit, if the process still lives.
+/// Fills in the unit, and the descriptors and limits that are not known yet, if the process still
+/// lives.
 pub(crate) fn look(reading: &mut ProcessReading) {
     let Ok(process) = open(reading.process.pid) else { return };
-    reading.descriptors = descriptors(reading.process.pid);
-    reading.descriptor_limit = limits(&process).ok();
+    if reading.descriptors.is_none() {
+        reading.descriptors = descriptors(reading.process.pid);
+    }
+    if reading.descriptor_limit.is_none() {
+        reading.descriptor_limit = limits(&process).ok();
+    }
     reading.unit =
         groups(&process).and_then(|text| Place::unit_or_last_part(&text).map(str::to_owned));
 }
@@ -55,14 +60,17 @@ fn open(pid: u32) -> ProcResult<Process> {
     Process::new(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
-/// The size of the directory is the number of descriptors (`proc_fd_getattr`, fs/proc/fd.c, 6.2);
-/// before that it is 0, and reading it takes the right to trace the process.
-fn descriptors(pid: u32) -> Option<u64> {
+/// How many descriptors a process has open.
+///
+/// The size of the directory is their number (`proc_fd_getattr`, fs/proc/fd.c, 6.2); before that it
+/// is 0, and listing it takes the right to trace the process, and some milliseconds for 15,000.
+pub(crate) fn descriptors(pid: u32) -> Option<u64> {
     let path = format!("/proc/{pid}/fd");
     let size = rustix::fs::stat(&path).ok().and_then(|stat| u64::try_from(stat.st_size).ok());
     size.filter(|size| *size > 0).or_else(|| {
-        let entries = std::fs::read_dir(&path).ok()?;
-        Some(entries.count() as u64)
+        let listed = std::fs::read_dir(&path).ok()?.count() as u64;
+        // Who lists its own has one more meanwhile: the directory.
+        Some(listed.saturating_sub(u64::from(pid == std::process::id())))
     })
 }
 
@@ -105,5 +113,26 @@ mod tests {
             assert_eq!(place(ProcessKey { pid, start_ns }), None);
         }
         assert_eq!(place(ProcessKey { pid: u32::MAX, start_ns: 0 }), None);
+    }
+
+    fn reading() -> ProcessReading {
+        let pid = std::process::id();
+        without_sockets(pid).expect("invariant: this process lives")
+    }
+
+    #[test]
+    fn what_is_known_is_not_read_again() {
+        let mut reading =
+            ProcessReading { descriptors: Some(7), descriptor_limit: Some((8, 9)), ..reading() };
+        look(&mut reading);
+        assert_eq!((reading.descriptors, reading.descriptor_limit), (Some(7), Some((8, 9))));
+    }
+
+    #[test]
+    fn what_is_not_known_is_read() {
+        let mut reading = reading();
+        look(&mut reading);
+        assert!(reading.descriptors.is_some_and(|open| open > 2), "{reading:?}");
+        assert!(reading.descriptor_limit.is_some_and(|(soft, hard)| soft > 2 && hard >= soft));
     }
 }

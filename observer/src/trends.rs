@@ -15,9 +15,13 @@ mod duels;
 mod exhaustion;
 mod generations;
 mod growth;
+mod latch;
 mod ports;
 mod storms;
 mod thresholds;
+
+#[cfg(test)]
+mod host;
 
 use std::time::Duration;
 
@@ -29,7 +33,7 @@ use self::{
 use crate::{
     detect::{Budgets, Kind},
     incident::{Detail, Evidence, Subject},
-    model::{KernelEvent, MonoTime, ProcessKey, Snapshot},
+    model::{KernelEvent, MonoTime, ProcessKey, ProcessRow, Snapshot},
     table::Table,
 };
 
@@ -128,7 +132,8 @@ impl Trends {
         }
         match event {
             KernelEvent::Exhausted { process, call, lacks, .. } => {
-                self.exhaustion.refused(*process, *call, *lacks, now);
+                let row = self.descriptors.row(*process);
+                self.exhaustion.refused(*process, *call, *lacks, now, row);
                 self.is_dirty = true;
             }
             KernelEvent::Exited { process, .. } => {
@@ -145,10 +150,16 @@ impl Trends {
         self.connections.handle_snapshot(table, now);
         self.buildup.handle_snapshot(table, now);
         self.descriptors.handle_snapshot(snapshot, &self.connections, now);
+        self.exhaustion.handle_snapshot(snapshot);
         self.generations.handle_snapshot(table, &self.connections, now);
         self.growth.handle_snapshot(&self.connections, now);
-        self.ports.handle_snapshot(snapshot, table, now);
+        self.ports.handle_snapshot(snapshot, now);
         self.is_dirty = true;
+    }
+
+    /// What a process had open when a snapshot last showed it, half a minute ago at the most.
+    pub(crate) fn process_row(&self, process: ProcessKey) -> Option<&ProcessRow> {
+        self.descriptors.row(process)
     }
 
     /// Records are missing.

@@ -3,7 +3,7 @@
 use super::{Correlator, Output};
 use crate::{
     incident::{ClearReason, Trigger, describe_trend},
-    model::MonoTime,
+    model::{MonoTime, ProcessKey, ProcessRow},
     trends::Thresholds,
 };
 
@@ -11,6 +11,11 @@ impl Correlator {
     /// Changes how much is too much, for what is judged from now on.
     pub fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.trends.set_thresholds(thresholds);
+    }
+
+    /// What a process had open when a snapshot last showed it, half a minute ago at the most.
+    pub fn process_row(&self, process: ProcessKey) -> Option<&ProcessRow> {
+        self.trends.process_row(process)
     }
 
     /// Judges what processes do, if it is time.

@@ -128,6 +128,12 @@ impl Book {
             || finding.evidence != last.evidence
             || finding.since != last.since;
         if !is_new && (trigger != Trigger::Snapshot || finding.age() < incident.remind_at) {
+            // What is counted goes on: a list of open incidents and the end tell the last numbers.
+            if finding.socket.is_none() {
+                let Finding { time, message, detail, .. } = finding;
+                let last = &mut incident.finding;
+                (last.time, last.message, last.detail) = (time, message, detail);
+            }
             return None;
         }
         incident.remind_at = next_reminder(finding.age(), finding.budget);

@@ -151,6 +151,12 @@ impl Observer {
             (findings, process.watched, process.sockets.iter().sum::<u64>())
         };
         processes.sort_by_key(|process| (std::cmp::Reverse(worth(process)), process.process));
+        for process in &mut processes {
+            // Of every kernel, and after privileges were dropped.
+            let row = self.core().process_row(process.process);
+            process.descriptors = row.map(|row| row.open.sum());
+            process.descriptor_limit = row.map(|row| row.limit);
+        }
         for process in processes.iter_mut().take(MOST_LOOKED_AT) {
             procs::look(process);
         }

@@ -28,14 +28,17 @@ pub(super) const EXHAUSTED: Description = Description {
     severity: Severity::Critical,
     message_id: 0xbc67_ba94_637d_4efa_a09e_467a_da67_9f81,
     default_budget: Duration::ZERO,
-    meaning: "The kernel refused the process a descriptor (EMFILE: its limit is reached, or \
+    meaning: "The kernel refused the process a descriptor (EMFILE: its own limit is reached, or \
         ENFILE: the host's) or a local port (EADDRNOTAVAIL). It is seen at the moment of \
         the refusal, which a sample every 15 seconds misses.",
     how_it_comes_about: "Descriptors leak, or the limit is too small for the number of connections. Ports \
         run out towards one destination when all of the range is used from one address of \
-        ours; connections in TIME_WAIT count for a minute.",
+        ours; connections in TIME_WAIT count for a minute. EMFILE and ENFILE look alike \
+        from outside: ENFILE is said when the process was far below its own limit between \
+        two refusals.",
     what_to_do: "See what the open findings of this process say; restarting it frees the \
-        descriptors. Raise LimitNOFILE of the unit if the number of connections is meant. \
+        descriptors. Raise LimitNOFILE of the unit if the number of connections is meant; \
+        against ENFILE find who has most (sysctl fs.file-nr) or raise fs.file-max. \
         Against a lack of ports: more source addresses or a larger ip_local_port_range.",
     how_to_tune: "There is no reason to allow any. It clears when nothing was refused for a minute.",
 };
@@ -46,16 +49,17 @@ pub(super) const FD_LIMIT_LOW: Description = Description {
     severity: Severity::Warning,
     message_id: 0xfab3_6728_a78b_4b7e_a787_c0de_2f96_0063,
     default_budget: Duration::ZERO,
-    meaning: "The process has 1,000 connections or more, and its limit of descriptors (soft \
-        RLIMIT_NOFILE) is 8,192 or less: a reconnect storm that doubles the connections \
-        for a moment ends in EMFILE.",
+    meaning: "The process has 1,000 TCP sockets or more, and its limit of descriptors (soft \
+        RLIMIT_NOFILE) is 8,192 or less: a reconnect storm that doubles the sockets for a \
+        moment may end in EMFILE. Limits below 64 are not judged: programs set them to \
+        lock themselves in.",
     how_it_comes_about: "Most services start with a soft limit of 1,024 that they raise themselves or not. \
         /etc/security/limits.conf does not reach services that systemd starts.",
     what_to_do: "Set LimitNOFILE= in a drop-in of the unit (systemctl edit), to three times the \
         largest number of connections, and restart it. prlimit --pid PID \
         --nofile=SOFT:HARD raises it in the running process.",
     how_to_tune: "A process whose number of connections is bounded by design needs no more: ignore \
-        it.",
+        it. It clears when the limit is raised, or below 900 sockets.",
 };
 
 pub(super) const FD_PRESSURE: Description = Description {
@@ -66,13 +70,19 @@ pub(super) const FD_PRESSURE: Description = Description {
     default_budget: Duration::ZERO,
     meaning: "The process uses 80 % or more of its limit of descriptors, or will reach the limit \
         within 15 minutes if it goes on as in the last minutes. The detail says what \
-        grows: connections by destination, other sockets, pipes or files.",
+        grows: connections by destination, other sockets, pipes or files. A forecast rests \
+        on a minute of steady growth at least, reaches three times as far as what it rests \
+        on, and is made only where the number has left a level for one that it never had. \
+        A start, a wave and a sawtooth have none.",
     how_it_comes_about: "Descriptors leak, or load grows beyond what the limit was made for.",
     what_to_do: "What grows says where to look: connections to one destination are usually an open \
         finding too, pipes and files are not this program's business to judge but their \
         number is. Raise LimitNOFILE if the use is meant.",
     how_to_tune: "A program that fills its limit by design (a pool with a fixed size) can be given a \
-        limit with more headroom, or be ignored.",
+        limit with more headroom, or be ignored. It clears 5 % under the bar, when no end \
+        is in sight within 20 minutes; what came back within 5 minutes must stay away for \
+        one. Limits below 64 are not judged, nor is a process with more than its limit: it \
+        has lowered it on purpose.",
 };
 
 pub(super) const OVERGROWTH: Description = Description {
@@ -102,18 +112,20 @@ pub(super) const PORT_PRESSURE: Description = Description {
     message_id: 0x5796_a670_482c_490e_ad97_82bf_cdc8_3011,
     default_budget: Duration::ZERO,
     meaning: "Of the local ports that one address of ours has towards one destination, so many \
-        are taken that connect(2) soon has to search the second half of the range, where \
+        are in use that connect(2) soon has to search the second half of the range, where \
         it takes some 25 times as long. Sockets in TIME_WAIT count: they keep their port \
-        for 60 seconds.",
-    how_it_comes_about: "The kernel gives connect(2) ports of one parity first, which is half of \
-        ip_local_port_range (14,116 by default), and then tries the other half one by one. \
+        for 60 seconds, but over the loopback interface, where it is used again at once.",
+    how_it_comes_about: "The kernel gives connect(2) the ports with the parity of the first port of the \
+        range (even ones by default), which is half of ip_local_port_range (14,116 by \
+        default), and then tries those of the other half one by one. \
         One process with 12,000 connections to one broker is near that; so are short \
         connections that this side closes.",
     what_to_do: "Use more source addresses (each has a range of its own), a second address of the \
         broker, or a larger ip_local_port_range. Reuse connections instead of opening one \
         for each request.",
-    how_to_tune: "The level is 80 % of the first half. A host whose connections to one destination \
-        are bounded below the half can be ignored.",
+    how_to_tune: "The level is 80 % of the half; it clears 5 % below. A host whose connections to one \
+        destination are bounded below the half can be ignored. Ports whose sockets are all \
+        in TIME_WAIT have no process and are no finding by themselves.",
 };
 
 pub(super) const RECONNECT_STORM: Description = Description {

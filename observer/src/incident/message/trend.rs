@@ -21,22 +21,34 @@ pub(in super::super) fn trend(finding: &Finding) -> String {
              {age}",
             short(*oldest)
         ),
-        Some(Detail::Exhausted { call, lacks, refused }) => {
+        Some(Detail::Exhausted { call, lacks, refused, open, limit }) => {
             let what = match lacks {
-                Lack::Descriptors => "has no descriptor left".to_owned(),
-                Lack::Ports => format!("has no local port left to {peer}"),
+                Lack::Descriptors => "has no descriptor left",
+                Lack::HostDescriptors => "gets no descriptor, for the host has none left",
+                Lack::Ports => "finds no free local port",
             };
             let times = if *refused == 1 { "once".to_owned() } else { format!("{refused} times") };
-            format!("{who} {what}: {}(2) failed with {} {times}", call.name(), lacks.error())
+            let (call, error) = (call.name(), lacks.error());
+            format!(
+                "{who} {what}: refused {times}, last in {call}(2) with {error}{}",
+                had(*lacks, *open, *limit)
+            )
         }
-        Some(Detail::Limit { limit, connections, .. }) => format!(
-            "{who} has {connections} connections, and may have only {limit} descriptors: a \
-             reconnect storm can exhaust them"
-        ),
+        Some(Detail::Limit { limit, connections, hard_limit }) => {
+            let hard = if hard_limit > limit {
+                format!(" (it could raise that to {})", amount(*hard_limit))
+            } else {
+                String::new()
+            };
+            format!(
+                "{who} has {connections} TCP sockets, and may have only {limit} descriptors{hard}: a \
+                 reconnect storm, which doubles the sockets for a moment, can exhaust them"
+            )
+        }
         Some(Detail::Pressure { open, limit, exhausted_in, growing, .. }) => {
             let percent = open.saturating_mul(100) / (*limit).max(1);
             let until = match exhausted_in {
-                Some(left) => format!(", and none is left in {}", short(*left)),
+                Some(left) => format!(", and at this pace none is left in {}", short(*left)),
                 None => String::new(),
             };
             format!(
@@ -60,11 +72,20 @@ pub(in super::super) fn trend(finding: &Finding) -> String {
                 sockets.saturating_sub(*expected)
             )
         }
-        Some(Detail::Ports { source, in_use, time_wait, half, .. }) => format!(
-            "{in_use} ports of {source} to {peer} are in use ({time_wait} in TIME_WAIT): of the \
-             {half} that are quick to find {} % are taken, {who} has most of the sockets",
-            in_use.saturating_mul(100) / (*half).max(1)
-        ),
+        Some(Detail::Ports { source, in_use, time_wait, of_process, half, range }) => {
+            let waiting = match time_wait {
+                0 => String::new(),
+                _ => format!(", {time_wait} of them in TIME_WAIT"),
+            };
+            let whose = match of_process {
+                0 => format!("{who} had most of the sockets"),
+                _ => format!("{who} has most of the sockets, {of_process}"),
+            };
+            format!(
+                "{in_use} of the {range} local ports from {source} to {peer} are in use{waiting}: \
+                 connect(2) tries {half} of them first and is slow beyond; {whose}"
+            )
+        }
         Some(Detail::Storm { connections, window, destination }) => {
             let to = destination.map(|it| format!(", most of them to {it}")).unwrap_or_default();
             format!("{who} has opened {connections} connections in {}{to}", short(*window))
@@ -100,13 +121,37 @@ pub(in super::super) fn subsided(finding: &Finding, reason: ClearReason) -> Stri
     }
 }
 
-fn grows(growing: &[Growing]) -> String {
-    match growing.first() {
-        Some(Growing { what, per_minute, .. }) => {
-            format!("; what grows is {what}, by {per_minute} a minute")
+/// What it had, where that says something about the refusal.
+fn had(lacks: Lack, open: Option<u64>, limit: Option<u64>) -> String {
+    match (lacks, open, limit) {
+        (Lack::Descriptors | Lack::HostDescriptors, Some(open), Some(limit)) => {
+            format!("; when last seen it had {open} of {}", amount(limit))
         }
-        None => String::new(),
+        _ => String::new(),
     }
+}
+
+/// A limit of descriptors.
+fn amount(limit: u64) -> String {
+    if limit == u64::MAX { "any number".to_owned() } else { limit.to_string() }
+}
+
+/// What grows the fastest.
+fn grows(growing: &[Growing]) -> String {
+    let Some(Growing { what, per_minute, .. }) = growing.first() else { return String::new() };
+    let what = match what.as_str() {
+        "tcp" => "TCP sockets that others connected or nobody closed",
+        "sockets" => "sockets other than TCP",
+        "pipes" => "pipes",
+        "files" => "files",
+        "others" => "epoll, event and other descriptors",
+        destination => {
+            return format!(
+                "; what grows fastest are the connections to {destination}, by {per_minute} a minute"
+            );
+        }
+    };
+    format!("; what grows fastest are {what}, by {per_minute} a minute")
 }
 
 fn duellists(named: &[Named], count: u64) -> String {

@@ -1,8 +1,10 @@
 //! EDGE: what the daemon takes of the host, by its own files in /proc.
 
-use std::{fs, io, time::Duration};
+use std::time::Duration;
 
 use procfs::process::Process;
+
+use crate::procs;
 
 /// What the daemon takes of the host; `None` where /proc does not say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +21,7 @@ impl Footprint {
     /// Reads it now. It never waits; with 15,000 descriptors on a kernel before 6.2, which cannot
     /// tell their number without listing them, it takes some milliseconds.
     pub fn read() -> Self {
-        let open_descriptors = descriptors().ok();
+        let open_descriptors = procs::descriptors(std::process::id());
         let process = Process::myself();
         let memory = process.as_ref().ok().and_then(|process| process.statm().ok());
         let stat = process.as_ref().ok().and_then(|process| process.stat().ok());
@@ -28,19 +30,6 @@ impl Footprint {
             open_descriptors,
             cpu_time: stat.map(|it| ticks(it.utime.saturating_add(it.stime))),
         }
-    }
-}
-
-fn descriptors() -> io::Result<u64> {
-    let folder = "/proc/self/fd";
-    match fs::metadata(folder)?.len() {
-        // Linux before 6.2 says nothing (proc_fd_getattr in fs/proc/fd.c is new there). One of
-        // those that are listed is the folder itself.
-        0 => {
-            let listed = u64::try_from(fs::read_dir(folder)?.count()).unwrap_or(u64::MAX);
-            Ok(listed.saturating_sub(1))
-        }
-        count => Ok(count),
     }
 }
 
@@ -56,7 +45,7 @@ mod tests {
     #[test]
     fn this_process_has_memory_descriptors_and_time() {
         let before = Footprint::read();
-        let files: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null")).collect();
+        let files: Vec<_> = (0..100).map(|_| std::fs::File::open("/dev/null")).collect();
         let after = Footprint::read();
         assert!(files.iter().all(Result::is_ok));
         // Other tests of this process open and close some too.
