@@ -319,6 +319,14 @@ pub struct ClientName {
     pub level: u8,
 }
 
+impl ClientName {
+    /// The client id, if it tells one client from another. One that was cut does not, for others
+    /// may begin like it; nor does an empty one, for which the broker makes one up.
+    pub fn identity(&self) -> Option<&Arc<str>> {
+        (!self.is_cut && !self.client_id.is_empty()).then_some(&self.client_id)
+    }
+}
+
 /// A system call that needs a descriptor or a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,8 +11,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use crate::{
     correlate::{Config, Correlator},
     model::{
-        Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition, Snapshot,
-        SnapshotRow, TcpState, Transition,
+        ClientName, Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition,
+        Snapshot, SnapshotRow, TcpState, Transition,
     },
 };
 
@@ -90,6 +91,11 @@ fn event() -> impl Strategy<Value = KernelEvent> {
     prop_oneof![
         4 => transition(),
         1 => (time(), cookie()).prop_map(|(time, cookie)| KernelEvent::Destroyed { time, cookie }),
+        2 => (time(), cookie(), 0..3_u16).prop_map(|(time, cookie, id)| {
+            let client_id = Arc::from(id.to_string());
+            let name = ClientName { client_id, is_cut: false, keep_alive: id, level: 4 };
+            KernelEvent::Named { time, cookie, name }
+        }),
         2 => descriptor().prop_map(|(time, cookie, process, fd)| {
             KernelEvent::Accepted { time, cookie, process, fd }
         }),

@@ -4,13 +4,16 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
 };
 
 use crate::{
     detect::Kind,
     model::{
-        Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition, Snapshot,
-        SnapshotRow, TcpState, Transition,
+        ClientName, Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition,
+        Snapshot, SnapshotRow, TcpState, Transition,
     },
 };
 
@@ -20,6 +23,8 @@ pub(super) const NETNS: u32 = 1;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
     Connect(u8),
+    /// A client says one of three client ids, with a keep-alive of 20 s.
+    Name(u8, u8),
     /// A client connects to a listener; the socket waits to be accepted.
     Arrive,
     Accept(u8),
@@ -66,6 +71,10 @@ struct Sock {
     last_moved: MonoTime,
     last_written: MonoTime,
     waits_for_accept: bool,
+    /// This side connected.
+    is_client: bool,
+    /// The client id that it said, and when.
+    name: Option<(u8, MonoTime)>,
     /// When a descriptor of it was first given up.
     given_up: Option<MonoTime>,
 }
@@ -160,6 +169,22 @@ impl Kernel {
             (Kind::StuckConnect, SynSent) => Some(sock.state_since),
             (Kind::Undrained, Established | CloseWait) if data > 0 => Some(sock.waiting_since),
             (Kind::Inherited, _) => sock.given_up,
+            (Kind::DuplicateClientId, Established) => {
+                // Not before it had a name; a newer one that is gone may have come right then.
+                let (id, named) = sock.name?;
+                let newer = (Bound::Excluded(cookie), Bound::Unbounded);
+                let is_rival = |(cookie, other): (&Cookie, &Sock)| {
+                    other.state == Established
+                        && other.name.is_some_and(|(other, _)| other == id)
+                        && !self.holders(*cookie).is_empty()
+                };
+                self.sockets.range(newer).any(is_rival).then_some(named)
+            }
+            (Kind::SilentPeer, Established) => {
+                let (_, named) = sock.name?;
+                let moved = named.max(sock.last_sent).max(sock.last_received);
+                Some(moved.after(Duration::from_secs(30)))
+            }
             _ => None,
         }
     }
@@ -180,6 +205,7 @@ impl Kernel {
     pub(super) fn run(&mut self, op: Op) {
         match op {
             Op::Connect(who) => self.connect(who),
+            Op::Name(which, id) => self.name(which, id % 3),
             Op::Arrive => self.arrive(),
             Op::Accept(who) => self.accept(who),
             Op::Answer(which) => {
@@ -248,6 +274,24 @@ impl Kernel {
         let fd = self.install(pid, cookie);
         let owner = self.processes[&pid].key;
         self.tell(cookie, TcpState::Close, Some((owner, fd)));
+    }
+
+    fn name(&mut self, which: u8, id: u8) {
+        let is_client = |cookie: &Cookie| self.sockets[cookie].is_client;
+        let established =
+            self.sockets.iter().filter(|(_, sock)| sock.state == TcpState::Established);
+        let clients: Vec<_> = established.map(|(cookie, _)| *cookie).filter(is_client).collect();
+        let Some(cookie) = pick(&clients, which) else { return };
+        let time = self.now;
+        let sock = self.sock(cookie);
+        if sock.name.is_none() {
+            sock.name = Some((id, time));
+            sock.last_sent = time;
+            sock.written += 10;
+            let client_id = Arc::from(id.to_string());
+            let name = ClientName { client_id, is_cut: false, keep_alive: 20, level: 4 };
+            self.events.push(KernelEvent::Named { time, cookie, name });
+        }
     }
 
     fn arrive(&mut self) {
@@ -456,6 +500,8 @@ impl Kernel {
             last_moved: self.now,
             last_written: self.now,
             waits_for_accept: false,
+            is_client: state == TcpState::SynSent,
+            name: None,
             given_up: None,
         };
         self.sockets.insert(cookie, sock);

@@ -86,6 +86,11 @@ impl Live {
         self.follow();
     }
 
+    /// Whether records are lost.
+    pub(super) fn loses(&self) -> bool {
+        self.way.loses.is_some()
+    }
+
     /// Loses a record of which nothing is known.
     pub(super) fn lose(&mut self) {
         self.correlator.handle_loss(self.kernel.now, 1);

@@ -162,6 +162,64 @@ fn a_new_program_keeps_what_the_old_one_opened() {
 }
 
 #[test]
+fn two_connections_carry_one_client_id() {
+    check(
+        &[
+            (1000, Op::Connect(0)),
+            (10, Op::Answer(0)),
+            (10, Op::Name(0, 0)),
+            (5000, Op::Connect(0)),
+            (10, Op::Answer(0)),
+            (10, Op::Name(1, 0)),
+            (8000, Op::PeerCloses(0)),
+            (10, Op::Close(0, 0)),
+        ],
+        &[
+            "11 opened duplicate-client-id: program-1 (pid 1) still holds fd 3 to 127.0.0.1:1883 as 0, \
+             though its fd 4 connected with the same client id 5 s ago",
+            "14 cleared duplicate-client-id: cleared: the connection of program-1 (pid 1) fd 3 to \
+             127.0.0.1:1883 went on to CLOSE_WAIT after 8 s",
+        ],
+    );
+    check(
+        &[
+            (1000, Op::Connect(0)),
+            (10, Op::Answer(0)),
+            (10, Op::Name(0, 0)),
+            (5000, Op::Connect(0)),
+            (10, Op::Answer(0)),
+            (10, Op::Name(1, 0)),
+            (8000, Op::Close(0, 1)),
+        ],
+        &[
+            "11 opened duplicate-client-id: program-1 (pid 1) still holds fd 3 to 127.0.0.1:1883 as 0, \
+             though its fd 4 connected with the same client id 5 s ago",
+            "14 cleared duplicate-client-id: cleared: one socket is left of the two to 127.0.0.1:1883, \
+             after 8 s",
+        ],
+    );
+}
+
+#[test]
+fn a_client_and_its_broker_say_nothing_any_more() {
+    check(
+        &[
+            (1000, Op::Connect(0)),
+            (10, Op::Answer(0)),
+            (10, Op::Name(0, 0)),
+            (19_000, Op::Write(0)),
+            (33_000, Op::Write(0)),
+        ],
+        &[
+            "50 opened silent-peer: program-1 (pid 1) holds fd 3 to 127.0.0.1:1883 as 0: nothing has \
+             moved for 30 s, and its keep-alive is 20 s",
+            "60 cleared silent-peer: cleared: program-1 (pid 1) sent on fd 3 to 127.0.0.1:1883 again \
+             after 10 s",
+        ],
+    );
+}
+
+#[test]
 fn a_connection_that_is_handed_over_is_no_leak() {
     let story = [
         (1000, Op::Arrive),

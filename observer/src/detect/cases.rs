@@ -2,14 +2,15 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::Duration,
 };
 
 use crate::{
     detect::{Kind, Verdict, judge},
     model::{
-        Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition, Snapshot,
-        SnapshotRow, TcpState, Transition,
+        ClientName, Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition,
+        Snapshot, SnapshotRow, TcpState, Transition,
     },
     table::{Limits, Table},
 };
@@ -21,6 +22,12 @@ pub(super) enum Step {
     Connects,
     /// listen(2) by process 1.
     Listens,
+    /// A CONNECT with this client id and keep-alive in seconds.
+    Names(&'static str, u16),
+    /// As [`Self::Names`], but only the beginning of the client id is known.
+    NamesCut(&'static str, u16),
+    /// It happens to another socket; its descriptor from connect(2) is 6 more than this number.
+    On(u64, &'static Step),
     /// A transition.
     Moves(TcpState, TcpState),
     Accepts(u32, i32),
@@ -41,13 +48,15 @@ pub(super) struct Seen {
     pub(super) copied: u32,
     pub(super) unread: u32,
     pub(super) written: u32,
+    pub(super) unacked: u32,
     /// Milliseconds.
     pub(super) sent: u64,
     /// Milliseconds.
     pub(super) received: u64,
 }
 
-pub(super) const IDLE: Seen = Seen { copied: 1, unread: 0, written: 1, sent: 0, received: 0 };
+pub(super) const IDLE: Seen =
+    Seen { copied: 1, unread: 0, written: 1, unacked: 0, sent: 0, received: 0 };
 
 /// What is expected: nothing, or something since so many milliseconds.
 pub(super) type Expected = Option<u64>;
@@ -61,7 +70,7 @@ pub(super) fn check(kind: Kind, cases: &[Case]) {
         let mut table =
             Table::new(Limits { sockets: 16, processes: 16, boot_offset: Duration::ZERO });
         for (time, step) in *steps {
-            apply(&mut table, ms(*time), *step);
+            apply(&mut table, ms(*time), COOKIE, *step);
         }
         let budget = Duration::from_secs(10);
         let socket = table.socket(COOKIE).expect("the cases keep the socket");
@@ -75,6 +84,11 @@ pub(super) fn check(kind: Kind, cases: &[Case]) {
         assert_eq!(judge(kind, socket, before, budget), early, "{name}: before the budget is over");
         assert_eq!(judge(kind, socket, now, budget), late, "{name}: when the budget is over");
     }
+}
+
+/// Lets `step` happen to the first socket at `time`, milliseconds.
+pub(super) fn apply_first(table: &mut Table, time: u64, step: Step) {
+    apply(table, ms(time), COOKIE, step);
 }
 
 const COOKIE: Cookie = Cookie(1);
@@ -92,12 +106,13 @@ fn ends(remote_port: u16) -> Ends {
     Ends::new((address, 40_000), (address, remote_port))
 }
 
-fn apply(table: &mut Table, time: MonoTime, step: Step) {
+fn apply(table: &mut Table, time: MonoTime, cookie: Cookie, step: Step) {
+    let own_fd = i32::try_from(cookie.0 + 6).ok();
     let comm = Comm::from_bytes(b"node");
     let transition = |old, new, owner: Option<ProcessKey>, fd, port| {
         KernelEvent::Transition(Transition {
             time,
-            cookie: COOKIE,
+            cookie,
             old,
             new,
             ends: ends(port),
@@ -110,15 +125,18 @@ fn apply(table: &mut Table, time: MonoTime, step: Step) {
     };
     let event = match step {
         Step::Connects => {
-            transition(TcpState::Close, TcpState::SynSent, Some(key(1)), Some(7), 1883)
+            transition(TcpState::Close, TcpState::SynSent, Some(key(1)), own_fd, 1883)
         }
-        Step::Listens => transition(TcpState::Close, TcpState::Listen, Some(key(1)), Some(7), 0),
+        Step::Listens => transition(TcpState::Close, TcpState::Listen, Some(key(1)), own_fd, 0),
+        Step::Names(id, keep_alive) => named(time, cookie, id, keep_alive, false),
+        Step::NamesCut(id, keep_alive) => named(time, cookie, id, keep_alive, true),
+        Step::On(other, step) => return apply(table, time, Cookie(other), *step),
         Step::Moves(old, new) => transition(old, new, None, None, 1883),
         Step::Accepts(pid, fd) => {
-            KernelEvent::Accepted { time, cookie: Some(COOKIE), process: key(pid), fd }
+            KernelEvent::Accepted { time, cookie: Some(cookie), process: key(pid), fd }
         }
         Step::Closes(pid, fd) => {
-            let (cookie, process) = (Some(COOKIE), key(pid));
+            let (cookie, process) = (Some(cookie), key(pid));
             KernelEvent::Closed { time, cookie, process, fd, references: 2 }
         }
         Step::Executes(pid) => {
@@ -126,21 +144,27 @@ fn apply(table: &mut Table, time: MonoTime, step: Step) {
         }
         Step::Exits(pid) => KernelEvent::Exited { time, process: key(pid) },
         Step::Found(state, holders, seen) => {
-            return found(table, time, state, holders, seen, ends(1883));
+            return found(table, time, cookie, state, holders, seen, ends(1883));
         }
         Step::FoundWaiting(seen) => {
-            return found(table, time, TcpState::Established, &[], seen, ends(1883));
+            return found(table, time, cookie, TcpState::Established, &[], seen, ends(1883));
         }
         Step::FoundFresh(holders) => {
-            return found(table, time, TcpState::Close, holders, IDLE, ends(0));
+            return found(table, time, cookie, TcpState::Close, holders, IDLE, ends(0));
         }
     };
     table.apply(&event);
 }
 
+fn named(time: MonoTime, cookie: Cookie, id: &str, keep_alive: u16, is_cut: bool) -> KernelEvent {
+    let name = ClientName { client_id: Arc::from(id), is_cut, keep_alive, level: 4 };
+    KernelEvent::Named { time, cookie, name }
+}
+
 fn found(
     table: &mut Table,
     time: MonoTime,
+    cookie: Cookie,
     state: TcpState,
     holders: &[(u32, i32)],
     seen: Seen,
@@ -153,13 +177,13 @@ fn found(
     };
     let row = |holder| SnapshotRow {
         time,
-        cookie: COOKIE,
+        cookie,
         state,
         ends,
         netns: 1,
         holder,
         read: ReadPosition { copied_seq: seen.copied, unread: seen.unread },
-        unacked: 0,
+        unacked: seen.unacked,
         write_seq: seen.written,
         last_sent: ms(seen.sent),
         last_received: ms(seen.received),

@@ -238,7 +238,7 @@ fn clear_reason(socket: &Socket, kind: Kind, trigger: Trigger) -> ClearReason {
         Kind::CloseWait if read >= sent => ClearReason::Read,
         Kind::CloseWait => ClearReason::Sent,
         Kind::DuplicateClientId => ClearReason::Parted,
-        Kind::SilentPeer if read >= sent => ClearReason::Read,
+        Kind::SilentPeer if socket.flow.last_received >= sent => ClearReason::Read,
         Kind::SilentPeer => ClearReason::Sent,
         _ => ClearReason::StateLeft,
     }
@@ -260,6 +260,7 @@ fn describe(
     let Holder { process, comm, .. } =
         holders.first().cloned().expect("invariant: every verdict but Fine needs a holder");
     let evidence = match kind {
+        Kind::DuplicateClientId => table.succession_evidence(socket),
         Kind::Inherited => table.life_evidence(socket),
         _ => table.evidence(socket),
     };
@@ -304,7 +305,7 @@ fn detail(table: &Table, socket: &Socket, kind: Kind) -> Option<Detail> {
             let client = client?;
             Some(Detail::Silent {
                 keep_alive: client.keep_alive,
-                client_id: Some(client.client_id.clone()),
+                client_id: client.identity().cloned(),
             })
         }
         _ => None,

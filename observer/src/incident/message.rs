@@ -63,10 +63,13 @@ pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
                 Some(Detail::Silent { keep_alive, .. }) => keep_alive,
                 _ => 0,
             };
+            // It is wrong only since one and a half times the keep-alive had passed.
+            let silence = finding.age() + Duration::from_secs(seconds.into()) * 3 / 2;
             format!(
-                "{who} holds {fd} to {peer}{}: nothing has moved for {age}, and its keep-alive is \
+                "{who} holds {fd} to {peer}{}: nothing has moved for {}, and its keep-alive is \
                  {seconds} s",
-                client(finding.device_name())
+                client(finding.device_name()),
+                short(silence)
             )
         }
         _ => return registry(finding),

@@ -37,10 +37,11 @@ impl Table {
             }
             KernelEvent::SynRetransmitted { .. } | KernelEvent::Exhausted { .. } => None,
             KernelEvent::Named { time, cookie, name } => {
-                if let Some(socket) = self.sockets.get_mut(cookie) {
-                    socket.touched = socket.touched.max(*time);
-                    socket.client = Some(Box::new(name.clone()));
+                let named = self.change(*cookie, |socket| {
                     socket.recorder.push(*time, What::Named);
+                    socket.name(name, *time);
+                });
+                if named.is_some() {
                     self.touch(*cookie);
                 }
                 None
@@ -107,9 +108,9 @@ impl Table {
 
     fn transition(&mut self, transition: &Transition) {
         let cookie = transition.cookie;
-        match self.sockets.get_mut(&cookie) {
-            Some(socket) => socket.take_transition(transition, self.losses),
-            None => self.insert_socket(Socket::from_transition(transition, self.losses)),
+        let losses = self.losses;
+        if self.change(cookie, |socket| socket.take_transition(transition, losses)).is_none() {
+            self.insert_socket(Socket::from_transition(transition, losses));
         }
         if let Some(process) = transition.owner {
             self.own(cookie, process, transition.fd, transition.time);
@@ -186,11 +187,13 @@ impl Table {
         }
         let Some(cookie) = cookie.or(known) else { return };
         self.forget_descriptor(process, fd, cookie);
-        if let Some(socket) = self.sockets.get_mut(&cookie) {
+        let is_known = self.change(cookie, |socket| {
             socket.touched = socket.touched.max(time);
             socket.unhold(process, fd);
             let hand = Hand { pid: process.pid, fd };
             socket.recorder.push(time, What::Closed { hand, is_last: references <= 1 });
+        });
+        if is_known.is_some() {
             self.release(cookie, process, Release::seen(ReleaseKind::Closed, fd, time));
             self.touch(cookie);
         }

@@ -31,8 +31,13 @@ pub struct Flow {
     pub last_written: Option<Moved>,
     /// When the kernel last sent data, repetitions included.
     pub last_sent: Option<MonoTime>,
+    /// When the last data came. Pure acknowledgements and keep-alive probes are no data: the kernel
+    /// notes them elsewhere (`rcv_tstamp`; `lrcvtime` is set by `tcp_event_data_recv` alone).
+    pub last_received: Option<MonoTime>,
     read: Option<(MonoTime, ReadPosition)>,
     written: Option<Written>,
+    /// What the peer had acknowledged, and since when no more.
+    acknowledged: Option<(MonoTime, u32)>,
 }
 
 /// The write position, first and last seen at these moments.
@@ -56,6 +61,7 @@ impl Flow {
         if !can_read(state) || self.read.is_some_and(|(earlier, _)| earlier > time) {
             return;
         }
+        self.last_received = self.last_received.max(last_received.map(|at| at.min(time)));
         let data = unread_data(state, position);
         let before = self.read.replace((time, position));
         let was_waiting = self.not_read_since;
@@ -108,6 +114,28 @@ impl Flow {
         }
         // A clock that was converted from ticks may run ahead of the row.
         self.last_sent = self.last_sent.max(Some(last_sent.min(time)));
+    }
+
+    /// Takes in up to which sequence number the peer had acknowledged at `time`, in `state`.
+    pub(super) fn observe_acknowledged(&mut self, time: MonoTime, state: TcpState, sequence: u32) {
+        let is_known =
+            self.acknowledged.is_some_and(|(earlier, known)| known == sequence || earlier > time);
+        if has_written(state) && !is_known {
+            self.acknowledged = Some((time, sequence));
+        }
+    }
+
+    /// After this moment no byte has moved in either direction, as far as rows show; `None` before
+    /// the first row. It may be later than the last byte, and is never earlier.
+    ///
+    /// A repetition is no movement, though the kernel notes it as sent (`tcp_event_data_sent` runs
+    /// for each segment with data): after the moment at which the write position and what the peer
+    /// had acknowledged were already what they are now, nothing new was sent.
+    pub fn last_moved(&self) -> Option<MonoTime> {
+        let (acknowledged, _) = self.acknowledged?;
+        let unchanged = self.written?.first.max(acknowledged);
+        let moved = self.last_sent?.min(unchanged).max(self.last_received?);
+        Some(moved.after(TICKS))
     }
 
     /// Whether a program has certainly or very likely used the connection after `time`.

@@ -40,11 +40,9 @@ impl Table {
             }
             self.drop_descriptor(other, process, fd, time);
         }
-        if let Some(socket) = self.sockets.get_mut(&cookie) {
-            socket.hold(process, fd, time);
-            if let Some(process) = self.processes.get_mut(&process.pid) {
-                process.descriptors.insert(fd, cookie);
-            }
+        let is_known = self.change(cookie, |socket| socket.hold(process, fd, time)).is_some();
+        if is_known && let Some(process) = self.processes.get_mut(&process.pid) {
+            process.descriptors.insert(fd, cookie);
         }
     }
 
@@ -58,7 +56,7 @@ impl Table {
         time: MonoTime,
     ) {
         self.forget_descriptor(process, fd, cookie);
-        let entry = self.sockets.get_mut(&cookie).and_then(|socket| socket.unhold(process, fd));
+        let entry = self.change(cookie, |socket| socket.unhold(process, fd)).flatten();
         if let Some(entry) = entry {
             self.record(cookie, time, What::Dropped(Hand { pid: process.pid, fd }));
             self.release(
@@ -98,10 +96,10 @@ impl Table {
         let mut descriptors: Vec<_> = process.descriptors.into_iter().collect();
         descriptors.sort_unstable();
         for (fd, cookie) in descriptors {
-            if let Some(socket) = self.sockets.get_mut(&cookie) {
+            self.change(cookie, |socket| {
                 socket.unhold(key, fd);
                 socket.recorder.push(time, What::Exited(Hand { pid: key.pid, fd }));
-            }
+            });
             self.release(cookie, key, Release::seen(ReleaseKind::Exited, fd, time));
             self.touch(cookie);
         }

@@ -6,6 +6,7 @@
 //! It is bounded: a full table gives up the member that is missed least, and counts it.
 
 mod capacity;
+mod clients;
 mod events;
 mod flow;
 mod handover;
@@ -24,6 +25,7 @@ use std::{
 
 use self::{
     capacity::{Order, Worth},
+    clients::Clients,
     history::Losses,
     recent::Recent,
 };
@@ -78,6 +80,7 @@ pub struct Table {
     /// By process number: an older life of the same number is gone.
     processes: HashMap<u32, Process>,
     process_order: Order<u32>,
+    clients: Clients,
     evicted: u64,
     evicted_processes: u64,
     losses: u64,
@@ -103,6 +106,7 @@ impl Table {
             socket_order: Order::new(),
             processes: HashMap::new(),
             process_order: Order::new(),
+            clients: Clients::default(),
             evicted: 0,
             evicted_processes: 0,
             losses: 0,
@@ -261,6 +265,7 @@ impl Table {
         for entry in &socket.holders {
             self.forget_descriptor(entry.process, entry.fd, cookie);
         }
+        self.rerank(socket.rank(), None);
         self.changes.push(Change::Left(cookie, gone));
     }
 
@@ -299,9 +304,7 @@ impl Table {
         self.evicted_processes += 1;
         // Not a release: the process lives. The next snapshot finds its descriptors again.
         for (fd, cookie) in &process.descriptors {
-            if let Some(socket) = self.sockets.get_mut(cookie) {
-                socket.unhold(process.key, *fd);
-            }
+            self.change(*cookie, |socket| socket.unhold(process.key, *fd));
         }
         let mut cookies: Vec<_> = process.descriptors.into_values().collect();
         cookies.sort_unstable();

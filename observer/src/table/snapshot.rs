@@ -69,12 +69,12 @@ impl Table {
         if !self.sockets.contains_key(&row.cookie) {
             self.insert_socket(Socket::from_row(row, time, self.losses, certain));
         }
-        if let Some(socket) = self.sockets.get_mut(&row.cookie) {
+        self.change(row.cookie, |socket| {
             socket.take_row(row, time);
             if socket.confirmed_at.is_none_or(|confirmed| confirmed < began) {
                 socket.confirmed_at = Some(time);
             }
-        }
+        });
     }
 
     fn held(&mut self, cookie: Cookie, holder: &Holder, time: MonoTime) {
@@ -116,8 +116,13 @@ impl Table {
     fn settle(&mut self, snapshot: &Snapshot, lost: bool, settles: bool) {
         let began = snapshot.began;
         let mut absent: Vec<Cookie> = Vec::new();
+        let mut parted = Vec::new();
         for socket in self.sockets.values_mut() {
+            let was_held = !socket.holders.is_empty();
             prune(socket, &mut self.processes, began, lost);
+            if was_held && socket.holders.is_empty() {
+                parted.extend(socket.rank_if_held());
+            }
             let unseen = socket.touched < began && socket.row_at.is_none_or(|row| row < began);
             let listed = snapshot.lists_unheld && socket.netns == snapshot.unheld_netns;
             // A socket that was reset before it was accepted is in CLOSE and in no list, and yet a
@@ -129,6 +134,9 @@ impl Table {
             } else if socket.confirmed_at.is_some_and(|confirmed| confirmed >= began) {
                 socket.hand_over(&self.processes, self.limits.boot_offset);
             }
+        }
+        for rank in parted {
+            self.rerank(Some(rank), None);
         }
         absent.sort_unstable();
         for cookie in absent {

@@ -5,6 +5,7 @@ use crate::{
         ClientName, Comm, Cookie, Ends, MonoTime, ProcessKey, SnapshotRow, TcpState, Transition,
     },
     table::{
+        clients::Rank,
         flow::Flow,
         recorder::{Recorder, What},
     },
@@ -112,6 +113,8 @@ pub struct Socket {
     pub netns: u32,
     /// When the connection began (or the listening), if that was seen.
     pub born: Option<MonoTime>,
+    /// When it was first seen.
+    pub first_seen: MonoTime,
     /// Whether it was there before it was first seen: its age is not known.
     pub born_before_observer: bool,
     /// Whether it was once connected or connecting.
@@ -126,8 +129,10 @@ pub struct Socket {
     pub flow: Flow,
     /// Who it said it is, in an MQTT CONNECT.
     pub client: Option<Box<ClientName>>,
-    /// A newer live connection to the same place that carries the same client id, and since when
-    /// there has been one.
+    /// When it said so.
+    pub named_at: Option<MonoTime>,
+    /// The next newer live connection to the same place that carries the same client id, and since
+    /// when there has been one.
     pub succeeded: Option<(Cookie, MonoTime)>,
     /// Number of losses at the time when its state was last certain.
     pub(super) certain_at_loss: Option<u64>,
@@ -159,6 +164,7 @@ impl Socket {
             ends: transition.ends,
             netns: transition.netns,
             born,
+            first_seen: transition.time,
             born_before_observer: born.is_none(),
             was_connected: is_connection(transition.old) || is_connection(transition.new),
             owner: None,
@@ -166,6 +172,7 @@ impl Socket {
             holders: Vec::new(),
             flow: Flow::default(),
             client: None,
+            named_at: None,
             succeeded: None,
             certain_at_loss: Some(losses),
             known_at_loss: losses,
@@ -194,6 +201,7 @@ impl Socket {
             ends: row.ends,
             netns: row.netns,
             born: None,
+            first_seen: time,
             born_before_observer: true,
             was_connected: is_connection(row.state) || row.ends.remote.port() != 0,
             owner: None,
@@ -201,6 +209,7 @@ impl Socket {
             holders: Vec::new(),
             flow: Flow::default(),
             client: None,
+            named_at: None,
             succeeded: None,
             certain_at_loss: certain.then_some(losses),
             known_at_loss: losses,
@@ -233,8 +242,9 @@ impl Socket {
             self.born = Some(time);
             self.born_before_observer = false;
             self.released = None;
-            self.flow = Flow::default();
-            self.client = None;
+            self.begin_anew();
+        } else if begins_anew(self.state, transition.new) {
+            self.begin_anew();
         }
         self.certain_at_loss = (self.state == transition.old).then_some(losses);
         self.state = transition.new;
@@ -263,6 +273,9 @@ impl Socket {
         if is_newest && self.transition_at.is_none_or(|earlier| earlier <= time) {
             if self.state != row.state {
                 self.recorder.push(time, What::Seen(row.state));
+                if begins_anew(self.state, row.state) {
+                    self.begin_anew();
+                }
                 self.state = row.state;
                 self.state_since = time;
                 self.state_entered = false;
@@ -273,7 +286,49 @@ impl Socket {
         }
         self.flow.observe_read(time, row.state, row.read, Some(row.last_received));
         self.flow.observe_write(time, row.state, row.write_seq, row.last_sent);
+        self.flow.observe_acknowledged(time, row.state, row.write_seq.wrapping_sub(row.unacked));
         self.row_at = self.row_at.max(Some(time));
+    }
+
+    /// It is another connection from now on: what moved through the former one, and who that said it
+    /// is, are forgotten.
+    fn begin_anew(&mut self) {
+        self.flow = Flow::default();
+        self.client = None;
+        self.named_at = None;
+    }
+
+    /// Learns who it says it is. The first word counts: a second CONNECT in a connection is a fault
+    /// after which the broker ends it (MQTT-3.1.0-2), and bytes that only look like one may be in
+    /// any message.
+    pub(super) fn name(&mut self, name: &ClientName, time: MonoTime) {
+        self.touched = self.touched.max(time);
+        if self.client.is_none() {
+            self.client = Some(Box::new(name.clone()));
+            self.named_at = Some(time);
+        }
+    }
+
+    /// Its place among the clients, if it is live and carries a client id that tells it from others.
+    pub(super) fn rank(&self) -> Option<Rank> {
+        if self.holders.is_empty() { None } else { self.rank_if_held() }
+    }
+
+    /// As [`Self::rank`], whoever holds it.
+    pub(super) fn rank_if_held(&self) -> Option<Rank> {
+        let client_id = self.client.as_ref()?.identity()?;
+        (self.state == TcpState::Established).then(|| Rank {
+            client_id: client_id.clone(),
+            remote: self.ends.remote,
+            netns: self.netns,
+            age: self.born.unwrap_or(self.first_seen),
+            cookie: self.cookie,
+        })
+    }
+
+    /// Since when it has been established and has had a name, at the least.
+    pub fn carries_name_since(&self) -> MonoTime {
+        self.named_at.map_or(self.state_since, |named| named.max(self.state_since))
     }
 
     /// Keeps what is known where the kernel has forgotten it: the first record of a connect(2) and
@@ -379,4 +434,15 @@ pub(super) fn is_birth(transition: &Transition) -> bool {
 
 fn is_connection(state: TcpState) -> bool {
     !matches!(state, TcpState::Close | TcpState::Listen)
+}
+
+/// Whether a socket in state `old` that is found in `new` must have begun another connection, of
+/// whose beginning no record came: no connection goes back.
+fn begins_anew(old: TcpState, new: TcpState) -> bool {
+    use TcpState::{Established, NewSynRecv, SynRecv, SynSent};
+    match new {
+        SynSent => !matches!(old, SynSent),
+        Established => !matches!(old, Established | SynSent | SynRecv | NewSynRecv),
+        _ => false,
+    }
 }

@@ -3,12 +3,15 @@
 //! Only those that a process makes, not those that it accepts. Everything that happens between a
 //! process and one destination is told to the parts as a step of one connection.
 
+mod carriers;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use self::carriers::Carriers;
 use crate::{
     model::{Cookie, KernelEvent, MonoTime, ProcessKey, TcpState, Transition},
     table::{Socket, Table},
@@ -28,6 +31,37 @@ pub(crate) struct Connection {
     pub(crate) established: Option<MonoTime>,
     /// The MQTT client id that it carries, if that was seen: untrusted text.
     pub(crate) client: Option<Arc<str>>,
+    /// Whether only the beginning of `client` is known.
+    pub(crate) is_cut: bool,
+    /// When it said its client id.
+    pub(crate) named: Option<MonoTime>,
+    /// Network namespace.
+    pub(crate) netns: u32,
+}
+
+impl Connection {
+    /// Whose session it carries, if its client id tells it from others, and since when.
+    pub(crate) fn identity(&self) -> Option<(&Arc<str>, MonoTime)> {
+        let client = self.client.as_ref().filter(|client| !self.is_cut && !client.is_empty())?;
+        Some((client, self.named?))
+    }
+
+    /// Whose session at which broker it carries, if that is known.
+    pub(crate) fn session(&self) -> Option<Session> {
+        let (client, _) = self.identity()?;
+        let is_own = self.remote.ip().is_loopback();
+        let loopback_of = is_own.then_some(self.netns);
+        Some(Session { client: Arc::clone(client), broker: self.remote, loopback_of })
+    }
+}
+
+/// A session of an MQTT broker. A broker has one at a time for a client id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Session {
+    pub(crate) client: Arc<str>,
+    pub(crate) broker: SocketAddr,
+    /// Each network namespace has a loopback of its own, and perhaps a broker on it.
+    pub(crate) loopback_of: Option<u32>,
 }
 
 /// What becomes of a connection.
@@ -68,6 +102,8 @@ pub(crate) struct Destination {
 pub(crate) struct Connections {
     open: HashMap<Cookie, Connection>,
     destinations: HashMap<(ProcessKey, SocketAddr), Destination>,
+    /// Those with a client id, whoever made them.
+    carriers: Carriers,
 }
 
 impl Connections {
@@ -93,13 +129,25 @@ impl Connections {
         self.destinations.iter().map(|((process, remote), it)| (*process, *remote, it))
     }
 
+    /// The live connection that took over the session of `ended`, which ended at `at`: of those to
+    /// the same broker that carry its client id, the one that said so last, after `ended` and before
+    /// `at`. A broker that follows the standard ends the older session when the newer CONNECT comes
+    /// (MQTT 3.1.1 section 3.1.4), whichever socket was opened first.
+    pub(super) fn successor(&self, ended: &Connection, at: MonoTime) -> Option<&Connection> {
+        self.open.get(&self.carriers.successor(ended, at)?)
+    }
+
     /// Takes in an event that the table has taken in: what it means for which connection.
     pub(super) fn handle_event(&mut self, event: &KernelEvent) -> Option<(Step, Connection)> {
         match event {
             KernelEvent::Transition(transition) => self.transition(transition),
             KernelEvent::Named { cookie, name, .. } => {
-                let connection = self.open.get_mut(cookie)?;
+                // The first word counts, as in the table.
+                let connection = self.open.get_mut(cookie).filter(|it| it.client.is_none())?;
                 connection.client = Some(Arc::clone(&name.client_id));
+                connection.is_cut = name.is_cut;
+                connection.named = Some(event.time());
+                self.carriers.insert(connection);
                 Some((Step::Named, connection.clone()))
             }
             KernelEvent::Destroyed { cookie, .. } => self.end(*cookie, End::ByUs),
@@ -123,7 +171,7 @@ impl Connections {
                 && is_ours
                 && let Some(process) = user(socket)
             {
-                let client = socket.client.as_ref().map(|it| Arc::clone(&it.client_id));
+                let name = socket.client.as_ref();
                 let connection = Connection {
                     cookie: socket.cookie,
                     process,
@@ -131,8 +179,12 @@ impl Connections {
                     remote: socket.ends.remote,
                     opened: socket.born,
                     established: Some(now),
-                    client,
+                    client: name.map(|it| Arc::clone(&it.client_id)),
+                    is_cut: name.is_some_and(|it| it.is_cut),
+                    named: socket.named_at,
+                    netns: socket.netns,
                 };
+                self.carriers.insert(&connection);
                 self.count(&connection, true);
                 self.open.insert(socket.cookie, connection);
             }
@@ -153,6 +205,8 @@ impl Connections {
         let Transition { cookie, time, .. } = *transition;
         match (transition.old, transition.new) {
             (Close, SynSent) => {
+                // connect(2) on a socket that was connected before, whose end was lost.
+                self.end(cookie, End::Unseen);
                 let connection = Connection {
                     cookie,
                     process: transition.owner?,
@@ -161,12 +215,16 @@ impl Connections {
                     opened: Some(time),
                     established: None,
                     client: None,
+                    is_cut: false,
+                    named: None,
+                    netns: transition.netns,
                 };
                 self.open.insert(cookie, connection.clone());
                 Some((Step::Opened, connection))
             }
             (SynSent, Established) => {
-                let connection = self.open.get_mut(&cookie)?;
+                let connection =
+                    self.open.get_mut(&cookie).filter(|it| it.established.is_none())?;
                 connection.established = Some(time);
                 connection.local = transition.ends.local.ip();
                 let connection = connection.clone();
@@ -189,6 +247,7 @@ impl Connections {
 
     fn end(&mut self, cookie: Cookie, end: End) -> Option<(Step, Connection)> {
         let connection = self.open.remove(&cookie)?;
+        self.carriers.remove(&connection);
         if connection.established.is_some() {
             self.count(&connection, false);
         }

@@ -171,7 +171,9 @@ pub(super) const TAKEOVER_DUEL: Description = Description {
     meaning: "Connections to one MQTT broker are ended by the peer soon after they were made, \
         because another connection took over the session, and are made again, again and \
         again, while the number of sockets stays the same: two clients fight for one \
-        session.",
+        session. A client id counts if it lost its session twice or more. Where client ids \
+        cannot be read (TLS, WebSocket), short lives and the moments at which they end have \
+        to rule chance out.",
     how_it_comes_about: "A second client with the same client id is made while the first one lives on (a \
         client object that was replaced but never ended, and that reconnects by itself), \
         or two processes use the same client ids. Each one's reconnect ends the other's \
@@ -180,5 +182,6 @@ pub(super) const TAKEOVER_DUEL: Description = Description {
         that means its end or destroy call, dropping the object is not enough. The detail \
         names the client ids. If two processes take part, one of them has to be stopped.",
     how_to_tune: "Five take-overs within 30 seconds are the least. A single take-over after a \
-        restart is normal and says nothing.",
+        restart is normal and says nothing. Without client ids a fast storm is only a \
+        reconnect-storm: where connections are made all the time, moments prove nothing.",
 };

@@ -52,15 +52,16 @@ pub(super) const DUPLICATE_CLIENT_ID: Description = Description {
     severity: Severity::Error,
     message_id: 0xf6fa_dfa7_e5c1_4b62_a362_da5c_c13d_a58a,
     default_budget: Duration::from_secs(5),
-    meaning: "Two live connections to one MQTT broker carry the same client id. The older one is \
-        the leak: it belongs to a client object that was replaced and never ended. It is \
-        named by its client id, read from the CONNECT packet.",
+    meaning: "Two live connections from one network namespace to one MQTT broker carry the same \
+        client id. The older one is the leak: it belongs to a client object that was replaced \
+        and never ended. It is named by its client id, read from the CONNECT packet.",
     how_it_comes_about: "The program makes a new client for a device and forgets the old one. A broker that \
         follows the standard ends the older session at once (MQTT 3.1.1 section 3.1.4), so \
         both live on only where it has not noticed: the old connection hangs, the two went \
         to different nodes of a cluster, or the broker allows duplicates.",
     what_to_do: "End and destroy the old client before a new one is made for the same device. The \
-        message names the client id, and both descriptors.",
+        message names the client id, and both descriptors. Where there are more than two, each \
+        but the newest is named with the next newer one.",
     how_to_tune: "A take-over takes milliseconds. Raise the budget for brokers that end the older \
         session late.",
 };
@@ -104,7 +105,9 @@ pub(super) const SILENT_PEER: Description = Description {
         its client object and end it. Otherwise look for what blocks the event loop. TCP \
         keep-alive and TCP_USER_TIMEOUT make the kernel notice a dead peer.",
     how_to_tune: "It is judged where the keep-alive is known from the CONNECT packet, and the budget \
-        comes on top of one and a half times that.",
+        comes on top of one and a half times that. A broker that asks for a longer keep-alive \
+        in its answer (Server Keep Alive, MQTT 5 section 3.2.2.3.14) is not heard: give the \
+        difference as budget, or make the clients ask for as much.",
 };
 
 pub(super) const STUCK_CONNECT: Description = Description {
