@@ -57,6 +57,12 @@ impl WallClock {
     pub fn wall(self, moment: MonoTime) -> Timestamp {
         Timestamp::from_nanosecond(self.offset_ns + i128::from(moment.0)).unwrap_or(Timestamp::MAX)
     }
+
+    /// The moment of the kernel at the wall-clock time `wall`; the boot for all times before it.
+    pub fn moment(self, wall: Timestamp) -> MonoTime {
+        let nanos = wall.as_nanosecond() - self.offset_ns;
+        MonoTime(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
 }
 
 fn read(clock: ClockId) -> u64 {
@@ -99,5 +105,20 @@ mod tests {
         let (start, now) = (clock.start(key).expect("known"), clock.wall(now()));
         let age = now.duration_since(start);
         assert!(age.is_positive() && age.as_secs() < 3_600, "{age}");
+    }
+
+    #[test]
+    fn moments_and_wall_clock_times_are_two_names_for_the_same() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("invariant: a time");
+        let clock = WallClock::at(MonoTime(5_000_000_000), at("2026-11-23T01:00:00Z"));
+        for (moment, wall) in [
+            (0, "2026-11-23T00:59:55Z"),
+            (5_000_000_000, "2026-11-23T01:00:00Z"),
+            (6_500_000_000, "2026-11-23T01:00:01.5Z"),
+        ] {
+            assert_eq!(clock.wall(MonoTime(moment)), at(wall));
+            assert_eq!(clock.moment(at(wall)), MonoTime(moment));
+        }
+        assert_eq!(clock.moment(at("1970-01-01T00:00:00Z")), MonoTime(0), "before the boot");
     }
 }

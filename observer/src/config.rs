@@ -26,7 +26,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{detect::Budgets, fleet::Template, probe::Layers};
+use jiff::Timestamp;
+
+use crate::{detect::Budgets, fleet::Template, probe::Layers, trends::Thresholds, tuning::Rule};
 
 pub use builder::pool_builder;
 pub use changes::{Applies, Change, What, changes};
@@ -45,6 +47,10 @@ pub struct Config {
     pub watch: Watch,
     /// How long each kind of finding may last.
     pub budgets: Budgets,
+    /// How much is too much. The range of ports is not in the file: the kernel says it.
+    pub thresholds: Thresholds,
+    /// What is allowed to some, in the order in which it counts.
+    pub rules: Vec<Rule<Timestamp>>,
     /// The pool; `None` runs the observer alone.
     pub pool: Option<Pool>,
     /// Where devices come from.

@@ -9,17 +9,19 @@ mod agenda;
 mod asking;
 mod registry;
 mod trends;
+mod tuned;
 
 use std::{collections::VecDeque, time::Duration};
 
-use self::{agenda::Agenda, asking::Asking};
+use self::{agenda::Agenda, asking::Asking, tuned::Standing};
 use crate::{
     detect::{Budgets, Kind, Verdict, judge},
-    incident::{Book, Finding, FindingEvent, Incident, Trigger},
+    incident::{Book, Finding, FindingEvent, Incident, Subject, Trigger},
     ledger::{self, Ledger},
     model::{Comm, Cookie, Ends, KernelEvent, MonoTime, ProcessKey, Snapshot, Transition},
     table::{Change, Limits, Question, Table},
     trends::{Thresholds, Trends},
+    tuning::{Ignored, Rule, Tuning},
 };
 
 /// Shortest time between two periodic snapshots, however small the budgets are. Chosen: a snapshot
@@ -31,6 +33,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Config {
     /// How long each kind may last.
     pub budgets: Budgets,
+    /// What is allowed to some, in the order in which it counts.
+    pub rules: Vec<Rule>,
     /// How much is too much.
     pub thresholds: Thresholds,
     /// Sockets in the table. 65,536: five times the fleet that this was made for.
@@ -50,6 +54,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             budgets: Budgets::default(),
+            rules: Vec::new(),
             thresholds: Thresholds::default(),
             socket_capacity: 65_536,
             process_capacity: 32_768,
@@ -115,7 +120,10 @@ pub struct KnownOwner {
 /// Puts events and snapshots together and decides what is a finding.
 #[derive(Debug)]
 pub struct Correlator {
-    budgets: Budgets,
+    tuning: Tuning,
+    ignored: Ignored,
+    /// As it was wanted, before budgets cut it.
+    snapshot_interval: Duration,
     table: Table,
     book: Book,
     agenda: Agenda,
@@ -141,15 +149,17 @@ enum Authority {
 impl Correlator {
     /// A correlator that knows nothing: the first thing it wants is a snapshot.
     pub fn new(config: Config, now: MonoTime) -> Self {
-        let smallest = config.budgets.smallest_of_snapshots().max(SHORTEST_INTERVAL);
-        let interval = config.snapshot_interval.min(smallest);
+        let tuning = Tuning::new(config.budgets, config.rules);
+        let interval = tuned::interval(config.snapshot_interval, &tuning);
         let table = Table::new(Limits {
             sockets: config.socket_capacity,
             processes: config.process_capacity,
             boot_offset: config.boot_offset,
         });
         let mut correlator = Self {
-            budgets: config.budgets,
+            tuning,
+            ignored: Ignored::default(),
+            snapshot_interval: config.snapshot_interval,
             table,
             book: Book::default(),
             agenda: Agenda::default(),
@@ -240,11 +250,11 @@ impl Correlator {
             let Some(socket) = self.table.socket(cookie) else { continue };
             let mut next = None;
             for kind in Kind::OF_SOCKETS {
-                match judge(kind, socket, now, self.budgets.get(kind)) {
+                match self.stand(kind, socket, now) {
                     _ if self.book.is_open(cookie, kind) => {}
-                    Verdict::Fine => {}
-                    Verdict::Suspect { due, .. } => next = earlier(next, due),
-                    Verdict::Leak { .. } => self.asking.want(SnapshotReason::Suspicion, due),
+                    None => {}
+                    Some(it) if it.opens() > now => next = earlier(next, it.opens()),
+                    Some(_) => self.asking.want(SnapshotReason::Suspicion, due),
                 }
             }
             self.agenda.set(cookie, next);
@@ -252,12 +262,6 @@ impl Correlator {
         self.time_ledger(now);
         self.time_trends(now);
         self.ask(now);
-    }
-
-    /// Changes how long each kind may last, for what is judged from now on. Incidents that are open
-    /// keep the budget with which they opened.
-    pub fn set_budgets(&mut self, budgets: Budgets) {
-        self.budgets = budgets;
     }
 
     /// When [`Self::handle_timeout`] is needed next.
@@ -339,6 +343,9 @@ impl Correlator {
 
     fn left(&mut self, cookie: Cookie, gone: crate::table::Gone, now: MonoTime) {
         self.agenda.set(cookie, None);
+        for kind in Kind::OF_SOCKETS {
+            self.ignored.forget(Subject::Socket(cookie), kind);
+        }
         for finding in self.book.left(cookie, gone, now) {
             self.outputs.push_back(Output::Finding(finding));
         }
@@ -351,8 +358,9 @@ impl Correlator {
             .unordered()
             .filter(|socket| {
                 socket.is_reported()
+                    || self.ignored.is_about(Subject::Socket(socket.cookie))
                     || Kind::OF_SOCKETS.into_iter().any(|kind| {
-                        judge(kind, socket, now, self.budgets.get(kind)) != Verdict::Fine
+                        judge(kind, socket, now, self.tuning.budgets().get(kind)) != Verdict::Fine
                     })
             })
             .map(|socket| socket.cookie)
@@ -372,29 +380,37 @@ impl Correlator {
         };
         let mut first_due = None;
         for kind in Kind::OF_SOCKETS {
-            let budget = self.budgets.get(kind);
-            let verdict = judge(kind, socket, now, budget);
-            let finding = if self.book.is_open(cookie, kind) {
-                self.book.review(&self.table, socket, kind, verdict, now, trigger)
-            } else if let Some(since) = verdict.since() {
-                let due = since.after(budget);
-                if proven.is_some_and(|proven| due <= proven) {
+            let standing = self.stand(kind, socket, now);
+            let subject = Subject::Socket(cookie);
+            let exemption = standing.and_then(|it| it.exemption);
+            let is_open = self.book.is_open(cookie, kind);
+            let finding = match (is_open, standing, exemption) {
+                (true, _, Some(it)) => {
+                    self.book.ignore(subject, kind, self.tuning.reason(it.rule), now)
+                }
+                (true, _, None) => {
+                    let verdict = standing.map_or(Verdict::Fine, |it| it.verdict);
+                    self.book.review(&self.table, socket, kind, verdict, now, trigger)
+                }
+                (false, Some(it), _) if proven.is_some_and(|proven| it.opens() <= proven) => {
+                    let Standing { since, budget, .. } = it;
                     Some(self.book.open(&self.table, socket, kind, since, budget, now))
-                } else {
-                    first_due = earlier(first_due, due);
-                    None
                 }
-            } else {
-                None
+                (false, _, _) => None,
             };
-            if let Some(finding) = finding {
-                // What was cleared may come again: it is only suspected.
-                let again = verdict.since().map(|since| since.after(budget));
-                if let Some(due) = again.filter(|_| finding.event == FindingEvent::Cleared) {
-                    first_due = earlier(first_due, due);
+            match (standing, exemption) {
+                (Some(it), Some(by)) if is_open || proven.is_some_and(|at| it.due <= at) => {
+                    self.ignored.note(subject, kind, by.rule, it.since);
                 }
-                self.outputs.push_back(Output::Finding(finding));
+                (Some(_), Some(_)) => {}
+                _ => self.ignored.forget(subject, kind),
             }
+            // What was cleared may come again: it is only suspected.
+            let goes_on = finding.as_ref().map(|it| it.event != FindingEvent::Cleared);
+            if let Some(it) = standing.filter(|_| !goes_on.unwrap_or(is_open)) {
+                first_due = earlier(first_due, it.opens());
+            }
+            self.outputs.extend(finding.map(Output::Finding));
         }
         let reported = self.book.is_reported(cookie);
         if socket.is_reported() != reported {

@@ -31,15 +31,24 @@ pub struct Gone;
 pub enum Question {
     /// All numbers.
     Reading(oneshot::Sender<Reading>),
-    /// Open findings, by number.
+    /// Open findings.
     Findings {
         /// Whether they carry the history of their sockets.
         explained: bool,
         /// Where the answer goes.
-        reply: oneshot::Sender<Vec<Finding>>,
+        reply: oneshot::Sender<Findings>,
     },
     /// Sockets, by cookie.
     Sockets(SocketFilter, oneshot::Sender<Sockets>),
+}
+
+/// Findings.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Those that are open, by number.
+    pub open: Vec<Finding>,
+    /// How many more there would be but for rules.
+    pub ignored: u64,
 }
 
 /// Which sockets are wanted. Everything that is given must hold.
@@ -118,12 +127,12 @@ impl Desk {
         self.ask(Question::Reading).await
     }
 
-    /// Open findings, by number; `explained` ones carry the history of their sockets.
+    /// Open findings; `explained` ones carry the history of their sockets.
     ///
     /// # Errors
     ///
     /// [`Gone`].
-    pub async fn findings(&self, explained: bool) -> Result<Vec<Finding>, Gone> {
+    pub async fn findings(&self, explained: bool) -> Result<Findings, Gone> {
         self.ask(|reply| Question::Findings { explained, reply }).await
     }
 

@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 pub(crate) use self::{
     book::{Book, Trigger},
     proof::told,
-    registry::{About, describe as describe_registry},
+    registry::{About, culprit, describe as describe_registry},
     trend::describe as describe_trend,
 };
 pub use self::{
@@ -64,6 +64,8 @@ pub enum ClearReason {
     Forgotten,
     /// Another process uses it now.
     HandedOver,
+    /// A rule of the config ignores it now.
+    Ignored,
     /// One of the device's two sockets is left.
     Parted,
     /// Data were read again.
@@ -90,6 +92,7 @@ impl ClearReason {
             Self::Exited => "exited",
             Self::Forgotten => "forgotten",
             Self::HandedOver => "handed-over",
+            Self::Ignored => "ignored",
             Self::Parted => "parted",
             Self::Read => "read",
             Self::Retracted => "retracted",

@@ -34,6 +34,7 @@ pub mod reading;
 pub mod table;
 pub mod ticks;
 pub mod trends;
+pub mod tuning;
 
 // The edges.
 pub mod clock;

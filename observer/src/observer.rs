@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use observer_ebpf::counter::Counter;
 use tokio::sync::Notify;
 
@@ -29,8 +30,10 @@ use crate::{
     model::{KernelEvent, MonoTime, Snapshot, SnapshotRow},
     probe::{self, Layers, Probe, ProbeError, Started},
     selection::{Selection, SelectionError},
-    sinks::{Report, Sink, Summary},
+    sinks::{IgnoredByRule, Report, Sink, Summary},
     ticks::TickRate,
+    trends::Thresholds,
+    tuning::Rule,
 };
 
 use self::{places::Places, tally::Tally};
@@ -177,9 +180,16 @@ impl Observer {
         Ok(())
     }
 
-    /// Changes how long each kind may last, for what is judged from now on.
-    pub fn set_budgets(&mut self, budgets: Budgets) {
-        self.correlator.set_budgets(budgets);
+    /// Changes what is allowed, for what is judged from now on.
+    pub fn set_tuning(&mut self, budgets: Budgets, rules: Vec<Rule<Timestamp>>) {
+        let wall = WallClock::read();
+        let rules = rules.into_iter().map(|rule| rule.timed(wall)).collect();
+        self.correlator.set_tuning(budgets, rules, clock::now());
+    }
+
+    /// Changes how much is too much, for what is judged from now on.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.correlator.set_thresholds(thresholds);
     }
 
     /// What is attached.
@@ -291,6 +301,14 @@ impl Observer {
                 *self.summary.open.entry(finding.kind.code()).or_default() += 1;
             }
         }
+        let ignored = self.correlator.ignored_by_kind().into_iter();
+        self.summary.ignored = ignored.map(|(kind, count)| (kind.code(), count)).collect();
+        self.summary.ignored_by_rule = self
+            .correlator
+            .ignored_by_rule()
+            .filter(|(_, count)| *count > 0)
+            .map(|(rule, findings)| IgnoredByRule { reason: rule.reason().to_owned(), findings })
+            .collect();
         sink.report(Report::Summary(&self.summary), WallClock::read())?;
         sink.flush()?;
         Ok(self.summary.clone())

@@ -32,6 +32,8 @@ pub struct Reading {
     pub findings_open: BTreeMap<Kind, u64>,
     /// Findings that were opened, by kind.
     pub findings_opened: BTreeMap<Kind, u64>,
+    /// Findings that rules have ignored, by kind.
+    pub findings_ignored: BTreeMap<Kind, u64>,
     /// Transitions by the state that was entered.
     pub transitions: ByState,
     /// What was lost, by cause: a stable name.

@@ -115,9 +115,21 @@ impl Trends {
         }
     }
 
+    /// The range of ports stays: the kernel says it.
     pub(crate) fn set_thresholds(&mut self, thresholds: Thresholds) {
-        self.thresholds = thresholds;
+        let port_range = self.thresholds.port_range;
+        self.thresholds = Thresholds { port_range, ..thresholds };
         self.is_dirty = true;
+    }
+
+    /// What is allowed has changed.
+    pub(crate) fn judge_again(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Something is to be judged at `due` too.
+    pub(crate) fn judge_at(&mut self, due: MonoTime) {
+        self.due = Some(self.due.map_or(due, |first| first.min(due)));
     }
 
     /// Takes in an event that the table has taken in.

@@ -247,6 +247,19 @@ pub struct Summary {
     pub open: BTreeMap<String, u64>,
     /// Findings that were ever opened, by kind.
     pub opened: BTreeMap<String, u64>,
+    /// Findings that rules have ignored, by kind.
+    pub ignored: BTreeMap<String, u64>,
+    /// The same by rules.
+    pub ignored_by_rule: Vec<IgnoredByRule>,
+}
+
+/// What a rule has ignored.
+#[derive(Clone, Debug, Deserialize)]
+pub struct IgnoredByRule {
+    /// Why.
+    pub reason: String,
+    /// How many findings.
+    pub findings: u64,
 }
 
 impl Summary {

@@ -39,6 +39,7 @@ fn promtool_has_no_more_against_a_daemon_that_knows_nothing_yet() {
         layers: Layers::A,
         findings_open: BTreeMap::new(),
         findings_opened: BTreeMap::new(),
+        findings_ignored: BTreeMap::new(),
         losses: BTreeMap::new(),
         programs: Vec::new(),
         registry: None,

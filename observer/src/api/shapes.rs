@@ -82,6 +82,9 @@ pub struct FindingPage {
     pub findings: Vec<Finding>,
     /// What to give as `after` for the next page; null when there are no more.
     pub next: Option<u64>,
+    /// How many more there would be, of any kind and process, but for rules of the config.
+    #[serde(default)]
+    pub ignored: u64,
 }
 
 /// Some devices.

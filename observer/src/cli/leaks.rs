@@ -1,5 +1,7 @@
 //! `sockwarden leaks`: what is leaked now, as the daemon sees it.
 
+use std::cell::Cell as Shared;
+
 use clap::Args;
 
 use super::{
@@ -55,7 +57,9 @@ impl Leaks {
         } else {
             None
         };
+        let ignored = Shared::new(0);
         let findings = asking::pages(&client, &self.path(), |page: FindingPage| {
+            ignored.set(page.ignored);
             (page.findings, page.next.map(|next| next.to_string()))
         })
         .await?;
@@ -67,6 +71,11 @@ impl Leaks {
             out.line(&out.palette.good("nothing is leaked"))?;
         } else {
             out.lines(table(&findings, out.palette))?;
+        }
+        if !self.json && ignored.get() > 0 {
+            let noun = if ignored.get() == 1 { "finding" } else { "findings" };
+            let line = format!("{} {noun} ignored by rules", ignored.get());
+            out.line(&out.palette.caution(&line))?;
         }
         if let Some(mut news) = news {
             while let Some(line) = news.next().await {

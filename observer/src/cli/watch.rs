@@ -11,6 +11,8 @@ use tokio::{
 
 use super::{Failure, duration, exit};
 use crate::{
+    clock::WallClock,
+    config::{self, LoadError},
     correlate::Config,
     detect::Kind,
     kernel,
@@ -24,6 +26,7 @@ use crate::{
         json::Json,
         output::{Dropped, Output},
     },
+    trends::Fleet,
 };
 
 /// How often the processes given by number are looked for.
@@ -72,10 +75,18 @@ pub(super) struct Watch {
     sockets: bool,
     /// How long a state may last before it is a finding (repeatable).
     ///
-    /// Kinds and defaults: close-wait 10s, dead-fd 10s, stuck-connect 30s, undrained 10s,
-    /// inherited 10s.
+    /// The kinds and their defaults are in docs/findings.md, for example close-wait 10s,
+    /// stuck-connect 30s, overgrowth 10s.
     #[arg(long, value_name = "KIND=DURATION", value_parser = parse_budget, help_heading = "Tuning")]
     budget: Vec<(Kind, Duration)>,
+    /// How many devices there are at a broker (repeatable): a process with more connections to it
+    /// is reported.
+    #[arg(long, value_name = "ADDR:PORT=N", help_heading = "Tuning")]
+    fleet: Vec<Fleet>,
+    /// Take [budgets], [thresholds] and [[rules]] from this config of the daemon, and nothing else;
+    /// the options above come on top.
+    #[arg(long, value_name = "FILE", help_heading = "Tuning")]
+    config: Option<PathBuf>,
     /// How much of the kernel to hook: a, transitions; ab, descriptors too. Default: the most that
     /// this host allows.
     #[arg(long, value_enum, help_heading = "Tuning")]
@@ -116,6 +127,7 @@ enum Event {
 
 impl Watch {
     pub(super) fn run(self) -> Result<u8, Failure> {
+        let options = self.options()?;
         let unable =
             |error: io::Error| Failure::unable(format!("the output cannot start: {error}"));
         let out = Output::start(io::stdout()).map_err(unable)?;
@@ -131,7 +143,7 @@ impl Watch {
             .enable_all()
             .build()
             .map_err(|error| Failure::unable(format!("the runtime cannot start: {error}")))?;
-        let result = runtime.block_on(self.watch(sink.as_mut(), &dropped));
+        let result = runtime.block_on(self.watch(options, sink.as_mut(), &dropped));
         match result {
             // Whoever read our output has seen enough (`| head`).
             Err(ObserverError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -142,14 +154,19 @@ impl Watch {
         }
     }
 
-    async fn watch(self, sink: &mut dyn Sink, dropped: &Dropped) -> Result<u8, ObserverError> {
+    async fn watch(
+        self,
+        options: Options,
+        sink: &mut dyn Sink,
+        dropped: &Dropped,
+    ) -> Result<u8, ObserverError> {
         // Signals are caught before anything is attached, so that none can end us half way.
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut dump = signal(SignalKind::user_defined1())?;
         let mut pids = self.pid.clone();
         let _holder = HookHolder::start();
-        let (mut observer, degraded) = Observer::start(self.options())?;
+        let (mut observer, degraded) = Observer::start(options)?;
         if let Some(reason) = degraded {
             log::warn!(
                 "only layer A is observed: descriptors are known after the next snapshot and not \
@@ -194,8 +211,14 @@ impl Watch {
         Ok(if open == 0 { exit::OK } else { exit::FINDING })
     }
 
-    fn options(&self) -> Options {
+    fn options(&self) -> Result<Options, LoadError> {
+        let tuning =
+            self.config.as_deref().map(config::Config::load).transpose()?.unwrap_or_default();
+        let wall = WallClock::read();
         let mut core = Config {
+            budgets: tuning.budgets,
+            thresholds: tuning.thresholds,
+            rules: tuning.rules.into_iter().map(|rule| rule.timed(wall)).collect(),
             socket_capacity: self.max_sockets as usize,
             snapshot_interval: self.snapshot_interval,
             boot_offset: crate::clock::boot_offset(),
@@ -204,8 +227,12 @@ impl Watch {
         for (kind, budget) in &self.budget {
             core.budgets.set(*kind, *budget);
         }
+        for fleet in &self.fleet {
+            core.thresholds.fleets.retain(|it| it.broker != fleet.broker);
+            core.thresholds.fleets.push(*fleet);
+        }
         let named = !self.pid.is_empty() || !self.comm.is_empty() || self.cgroup.is_some();
-        Options {
+        Ok(Options {
             selection: Selection {
                 all: self.all || !named && !self.port.is_empty(),
                 pids: self.pid.clone(),
@@ -228,7 +255,7 @@ impl Watch {
                 btf: self.btf.clone(),
             },
             core,
-        }
+        })
     }
 }
 

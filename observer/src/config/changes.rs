@@ -6,7 +6,8 @@ use super::{
     Config,
     form::Text,
     key::{Key, Reload, Section},
-    keys::keys,
+    keys::sections,
+    show::lines_of_table,
     written::Written,
 };
 
@@ -15,7 +16,7 @@ use super::{
 pub struct Change {
     /// As it stands in brackets.
     pub section: &'static str,
-    /// Name of the key.
+    /// Name of the key; empty where it is about a whole table, of a section that repeats.
     pub key: &'static str,
     /// From what to what. Secrets are dots.
     pub what: What,
@@ -37,6 +38,8 @@ pub enum What {
     Added(Vec<String>),
     /// These are not in the list any more.
     Removed(Vec<String>),
+    /// The same tables stand in another order.
+    Order,
 }
 
 /// When a change applies.
@@ -54,7 +57,11 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
     let whole_pool = old.pool.is_some() != new.pool.is_some();
     let (mut before, mut after) = (Written::from(old), Written::from(new));
     let mut changes = Vec::new();
-    for (section, key) in keys() {
+    for section in sections().iter().filter(|section| section.repeats.is_some()) {
+        changes.extend(of_tables(section, &mut before, &mut after));
+    }
+    let once = sections().iter().filter(|section| section.repeats.is_none());
+    for (section, key) in once.flat_map(|it| it.keys.iter().map(move |key| (it, key))) {
         let is_told = section.name.starts_with("pool") && key.name != "broker" && whole_pool;
         let (from, to) = (key.place.write(&mut before), key.place.write(&mut after));
         if from != to && !is_told {
@@ -66,17 +73,45 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}] {}: ", self.section, self.key)?;
+        match self.key {
+            "" => write!(f, "[[{}]]: ", self.section)?,
+            key => write!(f, "[{}] {key}: ", self.section)?,
+        }
         match &self.what {
             What::Other { from, to } => write!(f, "{from} is now {to}")?,
             What::Added(items) => write!(f, "{} added", items.join(", "))?,
             What::Removed(items) => write!(f, "{} removed", items.join(", "))?,
+            What::Order => f.write_str("they stand in another order now")?,
         }
         f.write_str(match self.applies {
             Applies::Now => ", applied",
             Applies::AtRestart => ", needs a restart",
         })
     }
+}
+
+/// What was added to and removed from a section that repeats, or that only the order is another.
+fn of_tables(section: &Section, before: &mut Written, after: &mut Written) -> Vec<Change> {
+    let mut usual = Written::default();
+    let mut texts = |written: &mut Written| -> Vec<String> {
+        let rules = written.rules.clone();
+        let text = |rule| {
+            written.rule = rule;
+            format!("{{ {} }}", lines_of_table(section, written, &mut usual).join(", "))
+        };
+        rules.into_iter().map(text).collect()
+    };
+    let (from, to) = (texts(before), texts(after));
+    let less = |these: &[String], those: &[String]| -> Vec<String> {
+        these.iter().filter(|it| !those.contains(it)).cloned().collect()
+    };
+    let (added, removed) = (less(&to, &from), less(&from, &to));
+    let is_moved = added.is_empty() && removed.is_empty() && from != to;
+    let change = |what| Change { section: section.name, key: "", what, applies: Applies::Now };
+    let added = Some(added).filter(|it| !it.is_empty()).map(What::Added);
+    let removed = Some(removed).filter(|it| !it.is_empty()).map(What::Removed);
+    let moved = is_moved.then_some(What::Order);
+    added.into_iter().chain(removed).chain(moved).map(change).collect()
 }
 
 fn of_key(section: &Section, key: &Key, from: Text, to: Text) -> Vec<Change> {
@@ -179,6 +214,28 @@ mod tests {
     }
 
     #[test]
+    fn rules_come_and_go_as_a_whole_and_their_order_counts() {
+        let rule = |comm: &str| format!("[[rules]]\ncomm = \"{comm}\"\nbudget = \"1m\"\n");
+        let (a, b) = (rule("a"), rule("b"));
+        let shown = |comm: &str| format!("{{ comm = \"{comm}\", budget = \"1m\" }}");
+        let (shown_a, shown_b) = (shown("a"), shown("b"));
+        check(&a, &a, &[]);
+        check("", &a, &[&format!("[[rules]]: {shown_a} added, applied")]);
+        check(&format!("{a}{b}"), &a, &[&format!("[[rules]]: {shown_b} removed, applied")]);
+        check(
+            &a,
+            &b,
+            &[
+                &format!("[[rules]]: {shown_b} added, applied"),
+                &format!("[[rules]]: {shown_a} removed, applied"),
+            ],
+        );
+        let order = "[[rules]]: they stand in another order now, applied";
+        check(&format!("{a}{b}"), &format!("{b}{a}"), &[order]);
+        check("", "thresholds.takeovers = 7", &["[thresholds] takeovers: 5 is now 7, applied"]);
+    }
+
+    #[test]
     fn a_secret_is_not_told() {
         let with = |password: &str| {
             format!(
@@ -192,7 +249,9 @@ mod tests {
     fn what_a_reload_can_change() {
         let applies = |section: &str, key: &str| match section {
             "watch" if ["comm", "unit", "cgroup", "port"].contains(&key) => Reload::Additions,
-            "budgets" | "pool.limits" | "fleet.template" => Reload::Applies,
+            "budgets" | "thresholds" | "rules" | "pool.limits" | "fleet.template" => {
+                Reload::Applies
+            }
             "fleet" if key == "file" => Reload::Applies,
             "sinks" if key == "update_interval" => Reload::Applies,
             _ => Reload::Restart,

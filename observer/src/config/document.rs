@@ -27,7 +27,10 @@ pub fn page() -> String {
          mistake changes nothing.\n",
     );
     for section in sections() {
-        write!(page, "\n## [{}]\n\n{}\n\n", section.name, section.meaning).expect(STRING);
+        write!(page, "\n## {}\n\n{}\n\n", section.title(), section.meaning).expect(STRING);
+        if let Some(example) = section.repeats {
+            write!(page, "```toml\n{example}```\n\n").expect(STRING);
+        }
         table(&mut page, section);
         page.push('\n');
         for key in &section.keys {
@@ -44,8 +47,9 @@ pub fn example() -> String {
         "# The config of sockwarden: /etc/sockwarden/config.toml\n\
          #\n\
          # Generated from the table of keys (docs/config.md). Behind # and a blank stands what a key\n\
-         # means; behind # alone the key with its default, to be changed. What `sockwarden config\n\
-         # check` says is said by SIGHUP too, and a file with a mistake changes nothing.\n\
+         # means, or an example; behind # alone the key with its default, to be changed. What\n\
+         # `sockwarden config check` says is said by SIGHUP too, and a file with a mistake changes\n\
+         # nothing.\n\
          #\n\
          # This is all that is needed to begin: a broker. Devices come by [fleet] file or the API.\n",
     );
@@ -54,7 +58,13 @@ pub fn example() -> String {
     for section in start.into_iter().chain(rest) {
         page.push('\n');
         comment(&mut page, section.meaning);
-        writeln!(page, "[{}]", section.name).expect(STRING);
+        match section.repeats {
+            None => writeln!(page, "[{}]", section.name).expect(STRING),
+            Some(example) => {
+                let lines = example.lines().map(|line| format!("# {line}\n"));
+                lines.for_each(|line| page.push_str(&line.replace("# \n", "#\n")));
+            }
+        }
         for key in &section.keys {
             entry(&mut page, section, key);
         }
@@ -73,7 +83,10 @@ const STRING: &str = "invariant: a string takes everything";
 fn entry(page: &mut String, section: &Section, key: &Key) {
     let Key { name, default, allowed, meaning, reason, reload, .. } = key;
     page.push('\n');
-    comment(page, meaning);
+    match section.repeats {
+        None => comment(page, meaning),
+        Some(_) => comment(page, &format!("{name}: {meaning}")),
+    }
     comment(page, &format!("Why so: {reason}"));
     let reload = match reload {
         Reload::Applies => "a reload applies it",
@@ -81,6 +94,9 @@ fn entry(page: &mut String, section: &Section, key: &Key) {
         Reload::Restart => "needs a restart",
     };
     comment(page, &format!("Allowed: {allowed}; {reload}."));
+    if section.repeats.is_some() {
+        return;
+    }
     if (section.name, *name) == (START.0, START.1) {
         writeln!(page, "{name} = {}", START.2)
     } else {
@@ -136,8 +152,19 @@ fn table(page: &mut String, section: &Section) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, keys::keys};
+    use crate::{
+        config::{Config, keys::keys},
+        detect::Kind,
+    };
     use std::collections::BTreeSet;
+
+    /// Keys of a rule.
+    const RULE: usize = 6;
+
+    /// Those of sections that repeat too.
+    fn every_key() -> impl Iterator<Item = (&'static Section, &'static Key)> {
+        sections().iter().flat_map(|it| it.keys.iter().map(move |key| (it, key)))
+    }
 
     /// What the example sets and nothing else.
     fn start() -> Config {
@@ -191,7 +218,7 @@ mod tests {
     #[test]
     fn names_are_there_once_and_everything_is_explained() {
         let mut names = BTreeSet::new();
-        for (section, key) in keys() {
+        for (section, key) in every_key() {
             assert!(names.insert((section.name, key.name)), "{} {}", section.name, key.name);
             for text in [key.allowed, key.meaning, key.reason] {
                 assert!(!text.is_empty() && !text.contains("  "), "{}: {text}", key.name);
@@ -200,7 +227,33 @@ mod tests {
             let page = page();
             assert!(page.contains(&format!("| `{}` ", key.name)), "{}", key.name);
         }
-        assert_eq!(names.len(), 84);
+        assert_eq!(names.len(), 72 + Kind::ALL.len() + RULE);
+    }
+
+    #[test]
+    fn tables_that_repeat_have_an_example_that_is_right() {
+        for section in sections() {
+            let Some(tables) = section.repeats else { continue };
+            let config = Config::parse(tables).unwrap_or_else(|it| panic!("{it}"));
+            assert_eq!(config.rules.len(), tables.matches("[[rules]]").count());
+            assert!(page().contains(&format!("## {}\n", section.title())));
+            assert!(page().contains(&format!("```toml\n{tables}```\n")));
+            for line in tables.lines().filter(|line| !line.is_empty()) {
+                assert!(example().contains(&format!("\n# {line}\n")), "{line}");
+            }
+            for key in &section.keys {
+                assert!(example().contains(&format!("\n# {}: ", key.name)), "{}", key.name);
+                // Written out, a default says nothing.
+                let with = tables.replacen(
+                    "[[rules]]\n",
+                    &format!("[[rules]]\n{} = {}\n", key.name, key.default),
+                    1,
+                );
+                if !tables.split("\n\n").next().is_some_and(|it| it.contains(key.name)) {
+                    assert_eq!(Config::parse(&with).as_ref(), Ok(&config), "{with}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -346,7 +346,8 @@ pub(super) fn mistyped(value: &Value<'_>, what: &'static str) -> Vec<Wrong> {
     vec![Wrong::new(value, Problem::Type(what))]
 }
 
-fn parsed<T>(unit: &'static str, what: &'static str) -> Form<T>
+/// A type that has a text form.
+pub(super) fn parsed<T>(unit: &'static str, what: &'static str) -> Form<T>
 where
     T: std::str::FromStr + fmt::Display + 'static,
 {

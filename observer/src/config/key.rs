@@ -13,7 +13,19 @@ pub(super) struct Section {
     pub(super) name: &'static str,
     /// What it is about.
     pub(super) meaning: &'static str,
+    /// For an array of tables, each of which has these keys: two of them as an example.
+    pub(super) repeats: Option<&'static str>,
     pub(super) keys: Vec<Key>,
+}
+
+impl Section {
+    /// As it stands in the file.
+    pub(super) fn title(&self) -> String {
+        match self.repeats {
+            Some(_) => format!("[[{}]]", self.name),
+            None => format!("[{}]", self.name),
+        }
+    }
 }
 
 /// A key: all that there is to say about it.

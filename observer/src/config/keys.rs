@@ -6,7 +6,9 @@ mod device;
 mod fleet;
 mod limits;
 mod pool;
+mod rules;
 mod sinks;
+mod thresholds;
 mod watch;
 
 use std::sync::LazyLock;
@@ -19,6 +21,8 @@ pub(super) fn sections() -> &'static [Section] {
         vec![
             watch::section(),
             budgets::section(),
+            thresholds::section(),
+            rules::section(),
             pool::section(),
             pool::tls(),
             limits::limits(),
@@ -39,7 +43,8 @@ pub(super) fn section(name: &str) -> Option<&'static Section> {
     sections().iter().find(|section| section.name == name)
 }
 
-/// Every key with its section.
+/// Every key with its section, but for sections that repeat.
 pub(super) fn keys() -> impl Iterator<Item = (&'static Section, &'static Key)> {
-    sections().iter().flat_map(|section| section.keys.iter().map(move |key| (section, key)))
+    let once = sections().iter().filter(|section| section.repeats.is_none());
+    once.flat_map(|section| section.keys.iter().map(move |key| (section, key)))
 }

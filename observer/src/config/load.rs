@@ -11,7 +11,10 @@ use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
 
 use super::{Complaints, Config, Credentials, source::position};
-use crate::escape::visible;
+use crate::{
+    clock::{self, WallClock},
+    escape::visible,
+};
 
 /// Longest config, bytes. All keys with their explanation take a fiftieth of it.
 const MOST: u64 = 1 << 20;
@@ -136,12 +139,18 @@ impl Config {
                 return Err(LoadError::NotUtf8 { path, line });
             }
         };
-        let config = match Self::parse(&text) {
+        let now = WallClock::read().wall(clock::now());
+        let config = match Self::parse_at(&text, now) {
             Ok(config) => config,
             Err(complaints) => return Err(LoadError::Wrong { path, complaints }),
         };
         if config.fleet.template.password.is_some() && is_exposed(mode) {
             warn_exposed(&path);
+        }
+        for (index, rule) in config.rules.iter().enumerate() {
+            if rule.is_over(now) {
+                warn_over(&path, index + 1);
+            }
         }
         Ok(config)
     }
@@ -220,6 +229,15 @@ fn warn_exposed(path: &Path) {
     let path = path.to_string_lossy();
     let path = visible(&path);
     log::warn!("every user of this host may read the password in {path}: `chmod o-rwx` it");
+}
+
+fn warn_over(path: &Path, number: usize) {
+    let path = path.to_string_lossy();
+    let path = visible(&path);
+    log::warn!(
+        "rule {number} of [[rules]] in {path} has ended and ignores nothing any more: remove it, \
+         or set another until"
+    );
 }
 
 fn mistakes(count: usize) -> String {

@@ -5,6 +5,7 @@ use std::{
     ops::Range,
 };
 
+use jiff::Timestamp;
 use toml::de::{DeTable, DeValue};
 
 use super::{
@@ -13,10 +14,10 @@ use super::{
     key::{Key, Section},
     keys::{keys, section, sections},
     nearest::nearest,
-    rules::contradictions,
-    written::Written,
+    rules::{contradictions, of_rule},
+    written::{Written, WrittenRule},
 };
-use crate::escape;
+use crate::{escape, tuning::MOST_RULES};
 
 impl Config {
     /// Reads the text of a config file. What it does not say is as in [`Config::default`] and
@@ -26,14 +27,27 @@ impl Config {
     ///
     /// Everything that is wrong with it.
     pub fn parse(text: &str) -> Result<Self, Complaints> {
+        Self::read(text, None)
+    }
+
+    /// As [`Config::parse`], at a time: what must not be too far ahead of it is looked at as well.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn parse_at(text: &str, now: Timestamp) -> Result<Self, Complaints> {
+        Self::read(text, Some(now))
+    }
+
+    fn read(text: &str, now: Option<Timestamp>) -> Result<Self, Complaints> {
         let (document, errors) = DeTable::parse_recoverable(text);
-        let mut reader = Reader::new(text);
+        let mut reader = Reader::new(text, now);
         reader.not_toml(&errors);
         reader.document(document.get_ref());
         // What is missing may stand where the file is torn.
         if errors.is_empty() {
             for (name, problem) in contradictions(&reader.written, &reader.given) {
-                let (at, subject) = (reader.given.at(name), subject(name.0, name.1));
+                let (at, subject) = (reader.given.at(name), subject(home(name), name.1));
                 reader.complaints.add(text, at, subject, problem);
             }
         }
@@ -63,6 +77,11 @@ impl Given {
         keys.min_by_key(|(_, (at, _))| *at).map(|(name, _)| *name)
     }
 
+    /// Nothing of this section: another table of it is read.
+    fn forget(&mut self, section: &str) {
+        self.0.retain(|name, _| name.0 != section);
+    }
+
     fn at(&self, name: Name) -> usize {
         self.0.get(&name).map_or(0, |(at, _)| *at)
     }
@@ -70,6 +89,7 @@ impl Given {
 
 struct Reader<'t> {
     text: &'t str,
+    now: Option<Timestamp>,
     /// Where each line begins.
     lines: Vec<usize>,
     /// Lines that are no TOML, from 1.
@@ -80,10 +100,11 @@ struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    fn new(text: &'t str) -> Self {
+    fn new(text: &'t str, now: Option<Timestamp>) -> Self {
         let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         Self {
             text,
+            now,
             lines: [0].into_iter().chain(ends.map(|(at, _)| at + 1)).collect(),
             torn: BTreeSet::new(),
             complaints: Complaints::default(),
@@ -114,6 +135,9 @@ impl<'t> Reader<'t> {
     fn document(&mut self, document: &DeTable<'_>) {
         for (name, value) in document {
             match section(name.get_ref()) {
+                Some(section) if section.repeats.is_some() => {
+                    self.tables(section, name.span(), value);
+                }
                 Some(section) => self.section(section, name.span(), value),
                 None => self.unknown_section(name.get_ref(), name.span()),
             }
@@ -123,8 +147,59 @@ impl<'t> Reader<'t> {
     fn section(&mut self, found: &'static Section, at: Range<usize>, value: &Value<'_>) {
         let DeValue::Table(table) = value.get_ref() else {
             let problem = format!("it is a section: write [{}] on a line of its own", found.name);
-            return self.complain(&at, &value.span(), format!("[{}]", found.name), problem);
+            return self.complain(&at, &value.span(), found.title(), problem);
         };
+        self.keys(found, table);
+    }
+
+    /// A section that repeats: an array of tables.
+    fn tables(&mut self, found: &'static Section, at: Range<usize>, value: &Value<'_>) {
+        let tables = value.get_ref().as_array().map(|array| (array, array.len()));
+        let Some((tables, count)) = tables else {
+            let problem =
+                format!("it is a list of tables: write {} on a line of its own", found.title());
+            return self.complain(&at, &value.span(), found.title(), problem);
+        };
+        if count > MOST_RULES {
+            let problem = format!("there are {count}, and at most {MOST_RULES} are allowed");
+            return self.complain(&at, &value.span(), found.title(), problem);
+        }
+        for table in tables {
+            self.rule(found, table);
+        }
+    }
+
+    fn rule(&mut self, found: &'static Section, value: &Value<'_>) {
+        let at = value.span();
+        let DeValue::Table(table) = value.get_ref() else {
+            let problem = format!("a table is needed: write {} above its keys", found.title());
+            return self.complain(&at, &at, found.title(), problem);
+        };
+        self.given.forget(found.name);
+        self.written.rule = WrittenRule::default();
+        let before = self.complaints.count();
+        self.keys(found, table);
+        // What is missing may stand where the file is torn.
+        if self.torn.is_empty() {
+            for (key, problem) in of_rule(&self.written.rule, &self.given, self.now) {
+                let name = (found.name, key);
+                if self.given.has(name) {
+                    let (at, subject) = (self.given.at(name), subject(found, key));
+                    self.complaints.add(self.text, at, subject, problem);
+                } else {
+                    self.complaints.add(self.text, at.start, found.title(), problem);
+                }
+            }
+        }
+        let rule = std::mem::take(&mut self.written.rule);
+        if self.complaints.count() == before && self.written.rules.contains(&rule) {
+            let problem = "this rule is there already: remove it".to_owned();
+            self.complaints.add(self.text, at.start, found.title(), problem);
+        }
+        self.written.rules.push(rule);
+    }
+
+    fn keys(&mut self, found: &'static Section, table: &DeTable<'_>) {
         for (name, value) in table {
             let below = format!("{}.{}", found.name, name.get_ref());
             if let Some(below) = section(&below) {
@@ -147,7 +222,7 @@ impl<'t> Reader<'t> {
         let wrongs = key.place.read(value, &mut self.written).err().unwrap_or_default();
         self.given.0.insert((found.name, key.name), (at.start, wrongs.is_empty()));
         for wrong in wrongs {
-            let subject = format!("{} = {}", subject(found.name, key.name), wrong.given);
+            let subject = format!("{} = {}", subject(found, key.name), wrong.given);
             let problem = problem(&wrong, key);
             if wrong.at == value.span() {
                 self.complain(&at, &wrong.at, subject, problem);
@@ -164,7 +239,10 @@ impl<'t> Reader<'t> {
         let problem = match homes_of(name) {
             Some(homes) => format!("this key belongs to {homes}"),
             None => match nearest(name, names()) {
-                Some(near) => format!("there is no such section; did you mean [{near}]?"),
+                Some(near) => {
+                    let title = section(near).map(Section::title).unwrap_or_default();
+                    format!("there is no such section; did you mean {title}?")
+                }
                 None => format!("there is no such section; there are {}", listed(names())),
             },
         };
@@ -181,9 +259,9 @@ impl<'t> Reader<'t> {
         let problem = match (homes_of(name), nearest(name, keys().chain(below))) {
             (Some(homes), _) => format!("there is no such key here: it belongs to {homes}"),
             (_, Some(near)) => format!("there is no such key; did you mean {near}?"),
-            _ => format!("there is no such key; [{}] has {}", found.name, listed(keys())),
+            _ => format!("there is no such key; {} has {}", found.title(), listed(keys())),
         };
-        self.complain(&at, &at, subject(found.name, &escape::short(name, 40)), problem);
+        self.complain(&at, &at, subject(found, &escape::short(name, 40)), problem);
     }
 
     /// About the key at `at` with the value at `value`, unless a part of that is no TOML.
@@ -210,8 +288,13 @@ impl<'t> Reader<'t> {
     }
 }
 
-fn subject(section: &str, key: &str) -> String {
-    format!("[{section}] {key}")
+fn subject(section: &Section, key: &str) -> String {
+    format!("{} {key}", section.title())
+}
+
+/// The section of a key that is known.
+fn home(name: Name) -> &'static Section {
+    section(name.0).expect("invariant: it is in the table of keys")
 }
 
 fn problem(wrong: &Wrong, key: &Key) -> String {
@@ -384,7 +467,8 @@ mod tests {
                 "2:1: [watch]: it is a section: write [watch] on a line of its own",
                 "5:1: [pool] max_in_flight: there is no such key here: it belongs to [pool.limits]",
                 "6:1: [pool] tsl: there is no such key; did you mean tls?",
-                "7:2: [zzzz]: there is no such section; there are watch, budgets, pool, pool.tls, \
+                "7:2: [zzzz]: there is no such section; there are watch, budgets, thresholds, rules, \
+                 pool, pool.tls, \
                  pool.limits, pool.timeouts, pool.buffers, fleet, fleet.template, sinks, api, \
                  privileges",
                 "9:1: [api] username: there is no such key here: it belongs to [pool] or \

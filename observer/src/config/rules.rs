@@ -1,10 +1,15 @@
 //! PURE. What does not fit together, though each value alone would.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::{
     Fleet, Tls,
     parse::{Given, Name},
-    written::{Written, WrittenPool},
+    written::{Written, WrittenPool, WrittenRule},
 };
+
+/// Longest time that a rule may ignore something: a leap year.
+const LONGEST_IGNORED: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// All contradictions: the key that each is said about, and what is wrong.
 ///
@@ -19,6 +24,48 @@ pub(super) fn contradictions(written: &Written, given: &Given) -> Vec<(Name, Str
     rules.of_limits(&written.pool);
     rules.of_template(written);
     rules.contradictions
+}
+
+/// What does not fit together in one of `[[rules]]`: the key that each is said about. `now`, if the
+/// time is to be looked at.
+pub(super) fn of_rule(
+    rule: &WrittenRule,
+    given: &Given,
+    now: Option<Timestamp>,
+) -> Vec<(&'static str, String)> {
+    let mut rules = Rules { given, contradictions: Vec::new() };
+    let name = |key| ("rules", key);
+    let (budget, ignore, until) = (name("budget"), name("ignore"), name("until"));
+    let WrittenRule { kinds, comm, destination, .. } = rule;
+    let is_about_all = kinds.is_empty() && comm.is_none() && destination.is_none();
+    rules.rule(
+        is_about_all,
+        &[name("kinds"), name("comm"), name("destination")],
+        "it would be about everything: name kinds, comm or destination; [budgets] is for all",
+    );
+    match (rule.budget, &rule.ignore, rule.until) {
+        (None, None, _) => rules.rule(
+            true,
+            &[budget, ignore],
+            "it does nothing: set budget, or ignore with a reason and until",
+        ),
+        (Some(_), Some(_), _) => {
+            rules.rule(true, &[ignore, budget], "it has a budget too: remove the one or the other");
+        }
+        (Some(_), None, Some(_)) => {
+            rules.rule(true, &[until, budget], "a budget has no end: remove until");
+        }
+        (None, Some(_), None) => rules.rule(
+            true,
+            &[until, ignore],
+            "what is ignored needs an end: set until, to a date at most a year ahead",
+        ),
+        (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+    }
+    let is_far =
+        |now: Timestamp| rule.until.is_some_and(|it| it.duration_since(now) > LONGEST_IGNORED);
+    rules.rule(now.is_some_and(is_far), &[until], "allowed at most a year ahead");
+    rules.contradictions.into_iter().map(|((_, key), problem)| (key, problem)).collect()
 }
 
 struct Rules<'a> {

@@ -22,6 +22,16 @@ pub fn show(config: &Config) -> String {
     usual.pool.limits = WrittenLimits { profile: usual.pool.limits.profile, ..follows };
     let mut page = String::new();
     for section in sections() {
+        if section.repeats.is_some() {
+            for rule in written.rules.clone() {
+                written.rule = rule;
+                let lines = lines_of_table(section, &mut written, &mut usual).join("\n");
+                let gap = if page.is_empty() { "" } else { "\n" };
+                writeln!(page, "{gap}{}\n{lines}", section.title())
+                    .expect("invariant: a string takes everything");
+            }
+            continue;
+        }
         let lines: Vec<Line> = section
             .keys
             .iter()
@@ -49,6 +59,16 @@ pub fn show(config: &Config) -> String {
 
 /// Marks are aligned behind lines up to this width, in characters.
 const MOST: usize = 50;
+
+/// The keys of one table of a section that repeats, without those that have their default.
+pub(super) fn lines_of_table(
+    section: &Section,
+    written: &mut Written,
+    usual: &mut Written,
+) -> Vec<String> {
+    let lines = section.keys.iter().map(|key| line(key, written, usual));
+    lines.filter(|line| !line.usual).map(|line| line.text).collect()
+}
 
 struct Line {
     text: String,
@@ -126,7 +146,7 @@ mod tests {
     }
 
     /// Lines of which any choice is a config together with a broker behind TLS and MQTT 5.
-    const LINES: [&str; 40] = [
+    const LINES: [&str; 44] = [
         "watch.comm = [\"a b\", \"\\u00e9\\\"\\\\\"]",
         "watch.unit = [\"a@b.service\"]",
         "watch.cgroup = [\"/a\", \"/b\"]",
@@ -167,6 +187,11 @@ mod tests {
         "sinks.update_interval = \"0s\"",
         "api.listen = \"[::1]:0\"",
         "api.max_body = 1025",
+        "thresholds.takeovers = 7",
+        "thresholds.fleets = [\"10.0.0.1:1883=12000\", \"[::1]:8883=1\"]",
+        "thresholds.low_limit = 0",
+        "rules = [{ comm = \"a*\\\"\", budget = \"0s\" }, { kinds = [\"ghost\", \"close-wait\"], \
+         destination = \"[2001:db8::/32]:7\", ignore = \"why \\u202e\", until = 2027-01-31 }]",
     ];
 
     proptest! {

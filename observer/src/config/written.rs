@@ -2,8 +2,14 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use jiff::Timestamp;
+
 use super::{Api, Config, Credentials, Fleet, Pool, Privileges, Profile, Sinks, Tls, Watch};
-use crate::detect::{Budgets, Kind};
+use crate::{
+    detect::{Budgets, Kind},
+    trends::Thresholds,
+    tuning::{Act, Destination, Glob, Rule},
+};
 
 /// What the keys say, each by itself.
 #[derive(Clone, Debug)]
@@ -11,6 +17,10 @@ pub(super) struct Written {
     pub(super) watch: Watch,
     /// In the order of [`Kind::ALL`].
     pub(super) budgets: [Duration; Kind::ALL.len()],
+    pub(super) thresholds: Thresholds,
+    pub(super) rules: Vec<WrittenRule>,
+    /// The one of them that is being read or written.
+    pub(super) rule: WrittenRule,
     pub(super) pool: WrittenPool,
     pub(super) fleet: Fleet,
     pub(super) sinks: Sinks,
@@ -34,6 +44,17 @@ pub(super) struct WrittenPool {
     pub(super) timeouts: pool::Timeouts,
     pub(super) buffers: pool::Buffers,
     pub(super) descriptor_headroom: Option<u64>,
+}
+
+/// A rule with all its keys; one that is right has either `budget`, or `ignore` and `until`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct WrittenRule {
+    pub(super) kinds: Vec<Kind>,
+    pub(super) comm: Option<Glob>,
+    pub(super) destination: Option<Destination>,
+    pub(super) budget: Option<Duration>,
+    pub(super) ignore: Option<String>,
+    pub(super) until: Option<Timestamp>,
 }
 
 /// A profile and what is changed in it; `None` is what the profile has.
@@ -74,6 +95,9 @@ impl From<&Config> for Written {
         Self {
             watch: config.watch,
             budgets: Kind::ALL.map(|kind| config.budgets.get(kind)),
+            thresholds: config.thresholds,
+            rules: config.rules.into_iter().map(WrittenRule::from).collect(),
+            rule: WrittenRule::default(),
             pool,
             fleet: config.fleet,
             sinks: config.sinks,
@@ -92,12 +116,37 @@ impl From<Written> for Config {
         Self {
             watch: written.watch,
             budgets,
+            thresholds: written.thresholds,
+            rules: written.rules.into_iter().filter_map(WrittenRule::rule).collect(),
             pool: written.pool.into(),
             fleet: written.fleet,
             sinks: written.sinks,
             api: written.api,
             privileges: written.privileges,
         }
+    }
+}
+
+impl From<Rule<Timestamp>> for WrittenRule {
+    fn from(rule: Rule<Timestamp>) -> Self {
+        let (budget, ignore, until) = match rule.act {
+            Act::Budget(budget) => (Some(budget), None, None),
+            Act::Ignore { reason, until } => (None, Some(reason.to_string()), Some(until)),
+        };
+        let Rule { kinds, comm, destination, .. } = rule;
+        Self { kinds, comm, destination, budget, ignore, until }
+    }
+}
+
+impl WrittenRule {
+    fn rule(self) -> Option<Rule<Timestamp>> {
+        let Self { kinds, comm, destination, budget, ignore, until } = self;
+        let act = match (budget, ignore, until) {
+            (Some(budget), _, _) => Act::Budget(budget),
+            (None, Some(reason), Some(until)) => Act::Ignore { reason: reason.into(), until },
+            _ => return None,
+        };
+        Some(Rule { kinds, comm, destination, act })
     }
 }
 

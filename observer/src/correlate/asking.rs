@@ -46,6 +46,11 @@ impl Asking {
         }
     }
 
+    /// Another time between two snapshots that nothing else asks for, from the next one on.
+    pub(super) fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// A snapshot that begins at `need` or later is wanted.
     pub(super) fn want(&mut self, reason: SnapshotReason, need: MonoTime) {
         self.wanted = Some(match self.wanted {

@@ -42,7 +42,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn history() -> impl Strategy<Value = Vec<(u16, Op)>> {
+pub(super) fn history() -> impl Strategy<Value = Vec<(u16, Op)>> {
     vec((1..300_u16, op()), 1..80)
 }
 
@@ -54,7 +54,7 @@ fn live(history: &[(u16, Op)], way: Way) -> Live {
     live
 }
 
-fn settings() -> ProptestConfig {
+pub(super) fn settings() -> ProptestConfig {
     ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() }
 }
 

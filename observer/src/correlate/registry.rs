@@ -1,13 +1,16 @@
 //! The registry's claims in the correlator: matched by cookie, judged, opened and cleared.
 
+use std::time::Duration;
+
 use pool::registry::{Change, Claim};
 
-use super::{Authority, Correlator, Output, SnapshotReason, earlier};
+use super::{Authority, Correlator, Output, SnapshotReason, earlier, tuned::opens};
 use crate::{
     detect::{Kind, Verdict},
-    incident::{About, ClearReason, Trigger, describe_registry},
+    incident::{About, ClearReason, Subject, Trigger, culprit, describe_registry},
     ledger::{self, Ledger},
     model::{Cookie, KernelEvent, MonoTime, Snapshot},
+    tuning::Allowance,
 };
 
 impl Correlator {
@@ -65,7 +68,9 @@ impl Correlator {
 
     /// Something about the holders of a socket changed, which the ledger does not look at.
     pub(super) fn review_claim(&mut self, cookie: Cookie, now: MonoTime, trigger: Trigger) {
-        if Kind::OF_REGISTRY.into_iter().any(|kind| self.book.is_open(cookie, kind)) {
+        let subject = Subject::Socket(cookie);
+        let is_known = |kind| self.book.has(subject, kind) || self.ignored.has(subject, kind);
+        if Kind::OF_REGISTRY.into_iter().any(is_known) {
             self.evaluate_claim(cookie, now, trigger, Authority::Review);
         }
     }
@@ -106,9 +111,13 @@ impl Correlator {
     ) -> Option<MonoTime> {
         let mut first_due = None;
         for kind in Kind::OF_REGISTRY {
-            let budget = self.budgets.get(kind);
-            let verdict = self.judge_claim(kind, cookie, now);
+            let subject = Subject::Socket(cookie);
+            let Allowance { budget, exemption } = self.claim_allowance(kind, cookie, now);
+            let verdict = self.judge_claim(kind, cookie, now, budget);
             let is_open = self.book.is_open(cookie, kind);
+            if exemption.is_none() || verdict == Verdict::Fine {
+                self.ignored.forget(subject, kind);
+            }
             let Some(since) = verdict.since() else {
                 if is_open {
                     self.clear_claim(cookie, kind, now, trigger);
@@ -116,8 +125,21 @@ impl Correlator {
                 continue;
             };
             let due = since.after(budget);
-            if !is_open && !self.may_open(kind, cookie, verdict, due, authority) {
-                first_due = earlier(first_due, due);
+            let is_proved = is_open || self.may_open(kind, cookie, verdict, due, authority);
+            if exemption.is_some() || !is_proved {
+                first_due = earlier(first_due, opens(due, exemption));
+            }
+            match (exemption, is_open) {
+                (Some(it), true) => self.exempt(subject, kind, it, now),
+                (Some(it), false) if is_proved => {
+                    self.ignored.note(subject, kind, it.rule, since);
+                    if let (Some(ledger), Kind::Overlap) = (&mut self.ledger, kind) {
+                        ledger.told_overlap(cookie);
+                    }
+                }
+                _ => {}
+            }
+            if exemption.is_some() || !is_proved {
                 continue;
             }
             let Some(ledger) = &mut self.ledger else { return None };
@@ -136,7 +158,7 @@ impl Correlator {
             self.outputs.push_back(Output::Finding(self.book.raise(finding)));
             if kind == Kind::Overlap {
                 ledger.told_overlap(cookie);
-                if self.judge_claim(kind, cookie, now) == Verdict::Fine {
+                if self.judge_claim(kind, cookie, now, budget) == Verdict::Fine {
                     // It was over before it was known.
                     self.clear_claim(cookie, kind, now, trigger);
                 }
@@ -148,8 +170,19 @@ impl Correlator {
         first_due
     }
 
-    fn judge_claim(&self, kind: Kind, cookie: Cookie, now: MonoTime) -> Verdict {
-        let budget = self.budgets.get(kind);
+    /// What is allowed to the process that a finding would name.
+    fn claim_allowance(&self, kind: Kind, cookie: Cookie, now: MonoTime) -> Allowance {
+        let Some(ledger) = self.ledger.as_ref().filter(|_| self.tuning.has_rules(kind)) else {
+            return self.allowance(kind, None, None, now);
+        };
+        let (socket, pid) = (self.table.socket(cookie), ledger.pid());
+        let own = || self.table.process_by_pid(pid).map(|process| process.key);
+        let process = culprit(kind, socket, pid).or_else(own);
+        let remote = socket.map(|socket| socket.ends.remote).or(ledger.remote_of(cookie));
+        self.allowance(kind, process, remote, now)
+    }
+
+    fn judge_claim(&self, kind: Kind, cookie: Cookie, now: MonoTime, budget: Duration) -> Verdict {
         let ledger = self.ledger.as_ref();
         ledger.map_or(Verdict::Fine, |it| it.judge(kind, cookie, &self.table, now, budget))
     }

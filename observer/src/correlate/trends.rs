@@ -1,10 +1,11 @@
 //! Trends in the correlator: suspicions become incidents, and incidents end.
 
-use super::{Correlator, Output};
+use super::{Correlator, Output, tuned::opens};
 use crate::{
+    detect::Kind,
     incident::{ClearReason, Trigger, describe_trend},
     model::{MonoTime, ProcessKey, ProcessRow},
-    trends::Thresholds,
+    trends::{Suspicion, Thresholds},
 };
 
 impl Correlator {
@@ -27,23 +28,54 @@ impl Correlator {
 
     /// Judges what processes do.
     pub(super) fn judge_trends(&mut self, now: MonoTime) {
-        let suspicions = self.trends.suspicions(now, &self.table, &self.budgets);
+        let suspicions = self.trends.suspicions(now, &self.table, self.tuning.budgets());
+        self.judge_suspicions(suspicions, now);
+    }
+
+    /// Opens, updates and clears: `suspicions` are all that there are.
+    pub(super) fn judge_suspicions(&mut self, suspicions: Vec<Suspicion>, now: MonoTime) {
         let mut open = self.book.of_processes();
-        for suspicion in suspicions {
-            let key = (suspicion.subject, suspicion.kind);
-            let is_open = open.iter().position(|it| *it == key).map(|at| open.swap_remove(at));
+        let mut ignored = Vec::new();
+        for mut suspicion in suspicions {
+            if self.is_of_pool(&suspicion) {
+                continue;
+            }
+            let Suspicion { kind, subject, process, since, .. } = suspicion;
+            let allowed = self.allowance(kind, Some(process), subject.destination(), now);
+            // Its part went by the budget of the kind.
+            let usual = self.tuning.budgets().get(kind);
+            let shorter = usual.saturating_sub(allowed.budget);
+            let longer = allowed.budget.saturating_sub(usual);
+            suspicion.due = suspicion.due.before(shorter).after(longer).max(since);
+            let key = (subject, kind);
+            let is_open = open.remove(&key);
             // Between a loss and the next snapshot nothing opens.
-            let may_open = suspicion.due <= now && self.lost_at.is_none();
-            if is_open.is_some() {
+            let is_finding = suspicion.due <= now && self.lost_at.is_none();
+            if let Some(it) = allowed.exemption {
+                if is_open {
+                    self.exempt(subject, kind, it, now);
+                } else if is_finding {
+                    self.ignored.note(subject, kind, it.rule, since);
+                }
+                ignored.push(key);
+            }
+            let opens = opens(suspicion.due, allowed.exemption);
+            if opens > now {
+                self.trends.judge_at(opens);
+            }
+            if allowed.exemption.is_some() {
+                continue;
+            }
+            if is_open {
                 let finding = describe_trend(&self.table, suspicion, now);
                 let renewed = self.book.renew(finding, Trigger::Snapshot);
                 self.outputs.extend(renewed.map(Output::Finding));
-            } else if may_open {
+            } else if is_finding {
                 let finding = describe_trend(&self.table, suspicion, now);
                 self.outputs.push_back(Output::Finding(self.book.raise(finding)));
             }
         }
-        open.sort_unstable();
+        self.ignored.keep_of_processes(&ignored);
         for (subject, kind) in open {
             let reason = match self.book.get(subject, kind).map(|it| it.finding.process) {
                 Some(process) if self.table.process(process).is_none() => ClearReason::Exited,
@@ -52,5 +84,14 @@ impl Correlator {
             let cleared = self.book.subside(subject, kind, reason, now);
             self.outputs.extend(cleared.map(Output::Finding));
         }
+    }
+
+    /// Whether it is about how many connections the pool has to its own broker: its registry knows
+    /// how many there may be, and each one without a claim is an orphan.
+    fn is_of_pool(&self, suspicion: &Suspicion) -> bool {
+        let Some(ledger) = &self.ledger else { return false };
+        let is_pool = suspicion.process.pid == ledger.pid();
+        let to_broker = suspicion.subject.destination().is_some_and(|it| ledger.is_broker(it));
+        suspicion.kind == Kind::Overgrowth && is_pool && to_broker
     }
 }

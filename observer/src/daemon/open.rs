@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{DaemonError, selection};
 use crate::{
     api::{self, Listeners},
-    clock,
+    clock::{self, WallClock},
     config::Config,
     correlate,
     life::{
@@ -71,6 +71,7 @@ impl Opened {
 
 fn options(config: &Config) -> Options {
     let watch = &config.watch;
+    let wall = WallClock::read();
     Options {
         selection: selection::of(watch),
         ports: Vec::new(),
@@ -85,6 +86,8 @@ fn options(config: &Config) -> Options {
         },
         core: correlate::Config {
             budgets: config.budgets.clone(),
+            rules: config.rules.iter().cloned().map(|rule| rule.timed(wall)).collect(),
+            thresholds: config.thresholds.clone(),
             socket_capacity: watch.max_sockets as usize,
             snapshot_interval: watch.snapshot_interval,
             boot_offset: clock::boot_offset(),

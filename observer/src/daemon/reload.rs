@@ -33,8 +33,11 @@ impl Front {
         let changes = config::changes(&self.config, &new);
         let is_now = |change: &&Change| change.applies == Applies::Now;
         let (now, later): (Vec<_>, Vec<_>) = changes.iter().partition(is_now);
-        if new.budgets != self.config.budgets {
-            self.order(Order::Budgets(new.budgets.clone()));
+        if (&new.budgets, &new.rules) != (&self.config.budgets, &self.config.rules) {
+            self.order(Order::Tuning(Box::new(new.budgets.clone()), new.rules.clone()));
+        }
+        if new.thresholds != self.config.thresholds {
+            self.order(Order::Thresholds(new.thresholds.clone()));
         }
         if new.watch != self.config.watch {
             self.order(Order::Watch(selection::named(&new.watch)));
@@ -66,13 +69,15 @@ impl Front {
 
     /// Goes by what a reload can change; the rest stays to be told again next time.
     fn take(&mut self, new: Config) {
-        let Config { watch, budgets, pool, fleet, sinks, .. } = new;
+        let Config { watch, budgets, thresholds, rules, pool, fleet, sinks, .. } = new;
         let known = &mut self.config.watch;
         extend(&mut known.comm, watch.comm);
         extend(&mut known.unit, watch.unit);
         extend(&mut known.cgroup, watch.cgroup);
         extend(&mut known.port, watch.port);
         self.config.budgets = budgets;
+        self.config.thresholds = thresholds;
+        self.config.rules = rules;
         if let (Some(known), Some(pool)) = (&mut self.config.pool, pool) {
             (known.limits, known.profile) = (pool.limits, pool.profile);
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::{
     runtime::{self, Runtime},
     sync::mpsc,
@@ -19,6 +20,8 @@ use crate::{
     observer::{Observer, ObserverError},
     selection::Selection,
     sinks::journal::Life,
+    trends::Thresholds,
+    tuning::Rule,
 };
 
 /// Least time between two looks at the ring, however often the pool asks for receipts: in a storm
@@ -30,8 +33,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the front wants of the observer.
 pub(super) enum Order {
-    /// Other budgets.
-    Budgets(Budgets),
+    /// Other budgets and rules.
+    Tuning(Box<Budgets>, Vec<Rule<Timestamp>>),
+    /// Other thresholds.
+    Thresholds(Thresholds),
     /// More to watch.
     Watch(Selection),
     /// Other settings of the journal.
@@ -144,7 +149,8 @@ async fn watch(
 
 fn obey(observer: &mut Observer, alarm: &mut Alarm, order: Order) {
     match order {
-        Order::Budgets(budgets) => observer.set_budgets(budgets),
+        Order::Tuning(budgets, rules) => observer.set_tuning(*budgets, rules),
+        Order::Thresholds(thresholds) => observer.set_thresholds(thresholds),
         Order::Watch(selection) => {
             if let Err(error) = observer.watch_too(selection) {
                 log::error!("what the new config names cannot be watched: {error}");

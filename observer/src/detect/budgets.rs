@@ -15,6 +15,9 @@ impl Default for Budgets {
 }
 
 impl Budgets {
+    /// The kinds that rest on what only snapshots show.
+    pub const OF_SNAPSHOTS: [Kind; 3] = [Kind::DeadFd, Kind::Inherited, Kind::Undrained];
+
     /// The budget of `kind`.
     pub fn get(&self, kind: Kind) -> Duration {
         self.0[kind as usize]
@@ -25,10 +28,9 @@ impl Budgets {
         self.0[kind as usize] = budget;
     }
 
-    /// The smallest budget of the kinds that rest on what only snapshots show.
+    /// The smallest budget of [`Self::OF_SNAPSHOTS`].
     pub fn smallest_of_snapshots(&self) -> Duration {
-        let kinds = [Kind::DeadFd, Kind::Inherited, Kind::Undrained];
-        kinds.into_iter().map(|kind| self.get(kind)).min().unwrap_or(Duration::MAX)
+        Self::OF_SNAPSHOTS.into_iter().map(|kind| self.get(kind)).min().unwrap_or(Duration::MAX)
     }
 }
 

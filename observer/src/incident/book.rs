@@ -1,6 +1,6 @@
 //! The open incidents: at most one for a subject and a kind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
 
 use crate::{
     detect::{Kind, Verdict},
@@ -65,7 +65,7 @@ impl Book {
     }
 
     /// What the open incidents about processes are about.
-    pub(crate) fn of_processes(&self) -> Vec<(Subject, Kind)> {
+    pub(crate) fn of_processes(&self) -> BTreeSet<(Subject, Kind)> {
         let keys = self.open.keys().filter(|(_, kind)| Kind::OF_PROCESSES.contains(kind));
         keys.copied().collect()
     }
@@ -185,6 +185,19 @@ impl Book {
     ) -> Option<Finding> {
         let mut finding = self.end(subject, kind, reason, now)?;
         finding.message = message::subsided(&finding, reason);
+        Some(finding)
+    }
+
+    /// Clears an incident that a rule ignores from now on, for `why`.
+    pub(crate) fn ignore(
+        &mut self,
+        subject: Subject,
+        kind: Kind,
+        why: &str,
+        now: MonoTime,
+    ) -> Option<Finding> {
+        let mut finding = self.end(subject, kind, ClearReason::Ignored, now)?;
+        finding.message = message::ignored(&finding, why);
         Some(finding)
     }
 

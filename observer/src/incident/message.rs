@@ -19,6 +19,8 @@ const LONGEST_NAME: usize = 64;
 
 /// Digits of a container's id in a sentence: as many as `docker ps` shows.
 const SHORT_ID: usize = 12;
+/// Characters of the reason of a rule in a sentence.
+const LONGEST_REASON: usize = 200;
 
 /// Other holders that are named before the rest is only counted.
 const NAMED: usize = 3;
@@ -102,6 +104,7 @@ pub(super) fn cleared(finding: &Finding, reason: ClearReason) -> String {
         ClearReason::Claimed => {
             format!("cleared: {fd} of {who} to {peer} is a device's now, after {age}")
         }
+        ClearReason::Ignored => ignored(finding, ""),
         ClearReason::Parted => {
             format!("cleared: one socket is left of the two to {peer}, after {age}")
         }
@@ -151,6 +154,19 @@ pub(super) fn runs(finding: &Finding, place: &Place, running_for: Option<Duratio
         None if within.is_empty() => String::new(),
         None => format!("; {comm} runs{within}"),
     }
+}
+
+/// That a rule ignores it from now on, for `why`.
+pub(super) fn ignored(finding: &Finding, why: &str) -> String {
+    let who = name(&finding.comm, finding.process);
+    let (kind, age) = (finding.kind, short(finding.age()));
+    let to = finding.remote().map(|remote| format!(" to {remote}")).unwrap_or_default();
+    let fd = finding.holders.first().map(|it| format!(" fd {}", it.fd)).unwrap_or_default();
+    let why = match why {
+        "" => String::new(),
+        _ => format!(": {}", escape::short(why, LONGEST_REASON)),
+    };
+    format!("cleared: {kind} of {who}{fd}{to} lasts for {age}, and a rule ignores it{why}")
 }
 
 /// Where the registry and the kernel differ.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject, message};
 use crate::{
     detect::Kind,
-    model::{Cookie, Holder, MonoTime, ProcessKey},
+    model::{Cookie, MonoTime, ProcessKey},
     table::{Socket, Table},
 };
 
@@ -24,6 +24,20 @@ pub(crate) struct About<'a> {
     pub(crate) pid: u32,
 }
 
+/// The process that a finding about this socket names, if it is one that holds the socket.
+pub(crate) fn culprit(kind: Kind, socket: Option<&Socket>, pid: u32) -> Option<ProcessKey> {
+    let holders = socket.map_or(&[][..], |socket| &socket.holders).iter();
+    let first = holders.map(|it| it.process).min_by_key(|it| comes_late(kind, *it, pid));
+    first.filter(|_| matches!(kind, Kind::Orphan | Kind::Unreleased))
+}
+
+/// Who else holds a socket that the pool closed explains more than a second descriptor of the
+/// pool's; what the pool's process holds without a claim is its own business.
+fn comes_late(kind: Kind, process: ProcessKey, pid: u32) -> bool {
+    let own_comes_first = kind != Kind::Unreleased;
+    (process.pid == pid) != own_comes_first
+}
+
 /// All of a finding but its number.
 pub(crate) fn describe(
     table: &Table,
@@ -35,19 +49,14 @@ pub(crate) fn describe(
 ) -> Finding {
     let About { cookie, socket, remote, device, pid } = about;
     let mut holders = socket.map(|socket| table.holders(socket)).unwrap_or_default();
-    // Who else holds a socket that the pool closed explains more than a second descriptor of the
-    // pool's; what the pool's process holds without a claim is its own business.
-    let own_comes_first = kind != Kind::Unreleased;
-    holders.sort_by_key(|holder| (holder.process.pid == pid) != own_comes_first);
+    holders.sort_by_key(|holder| comes_late(kind, holder.process, pid));
     let own = || {
         let process = table.process_by_pid(pid);
         let key = process.map_or(ProcessKey { pid, start_ns: 0 }, |process| process.key);
         (key, table.comm(key))
     };
-    let (process, comm) = match (kind, holders.first().cloned()) {
-        (Kind::Orphan | Kind::Unreleased, Some(Holder { process, comm, .. })) => (process, comm),
-        _ => own(),
-    };
+    let culprit = culprit(kind, socket, pid).map(|process| (process, table.comm(process)));
+    let (process, comm) = culprit.unwrap_or_else(own);
     let mut finding = Finding {
         event: FindingEvent::Opened,
         id: 0,

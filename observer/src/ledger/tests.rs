@@ -24,11 +24,12 @@ use super::{
 };
 use crate::{
     correlate::{Config, Correlator},
-    detect::{Kind, Verdict},
+    detect::{Budgets, Kind, Verdict},
     model::{
         Cookie, KernelEvent,
         TcpState::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, SynSent, TimeWait},
     },
+    tuning::{Act, Rule},
 };
 
 const BUDGET: Duration = Duration::from_secs(1);
@@ -135,6 +136,53 @@ fn what_a_snapshot_saw_before_a_budget_ran_out_proves_nothing() {
     correlator.handle_snapshot(snapshot(us(3 * SECOND), us(3 * SECOND), &rows));
     let open: Vec<_> = correlator.open_incidents().map(|it| it.finding.kind).collect();
     assert_eq!(open, [Kind::Orphan]);
+}
+
+#[test]
+fn a_rule_ignores_what_the_registry_says_until_its_end() {
+    let until = us(10 * SECOND);
+    let act = Act::Ignore { reason: "another client lives here".into(), until };
+    let kinds = vec![Kind::Orphan];
+    let rules = vec![Rule { kinds, comm: None, destination: "*:1883".parse().ok(), act }];
+    let mut correlator = Correlator::new(Config { rules, ..Config::default() }, us(0));
+    correlator.follow_registry(POOL);
+    correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));
+    correlator.handle_event(connect(us(10), 1, BROKER));
+    let rows = [(1, Established, HELD)];
+    let look = |correlator: &mut Correlator, second: u64| {
+        let now = us(second * SECOND);
+        correlator.handle_snapshot(snapshot(now, now, &rows));
+        correlator.open_incidents().count()
+    };
+    assert_eq!((look(&mut correlator, 3), correlator.ignored()), (0, 1));
+    assert_eq!((look(&mut correlator, 9), correlator.ignored()), (0, 1));
+    assert_eq!((look(&mut correlator, 10), correlator.ignored()), (1, 0));
+    assert_eq!(correlator.ignored_by_kind()[&Kind::Orphan], 1);
+    // A reload clears it, with another rule.
+    let act = Act::Ignore { reason: "and still does".into(), until: us(20 * SECOND) };
+    let rule = Rule { kinds: vec![Kind::Orphan], comm: None, destination: None, act };
+    correlator.set_tuning(Budgets::default(), vec![rule], us(11 * SECOND));
+    assert_eq!((correlator.open_incidents().count(), correlator.ignored()), (0, 1));
+    assert_eq!((look(&mut correlator, 12), correlator.ignored()), (0, 1));
+    // Its socket ends, and nothing is left.
+    correlator.handle_event(KernelEvent::Destroyed { time: us(13 * SECOND), cookie: Cookie(1) });
+    assert_eq!(correlator.ignored(), 0);
+}
+
+#[test]
+fn a_rule_gives_the_registry_another_budget() {
+    let act = Act::Budget(5 * BUDGET);
+    let rules = vec![Rule { kinds: vec![Kind::Orphan], comm: None, destination: None, act }];
+    let mut correlator = Correlator::new(Config { rules, ..Config::default() }, us(0));
+    correlator.follow_registry(POOL);
+    correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));
+    correlator.handle_event(connect(us(10), 1, BROKER));
+    let rows = [(1, Established, HELD)];
+    correlator.handle_snapshot(snapshot(us(3 * SECOND), us(3 * SECOND), &rows));
+    assert_eq!(correlator.open_incidents().count(), 0);
+    correlator.handle_snapshot(snapshot(us(6 * SECOND), us(6 * SECOND), &rows));
+    let open: Vec<_> = correlator.open_incidents().map(|it| it.finding.budget).collect();
+    assert_eq!(open, [5 * BUDGET]);
 }
 
 #[test]

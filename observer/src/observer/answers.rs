@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Observer, tally::index};
 use crate::{
     clock::{self, WallClock},
-    desk::{Question, SocketFilter, SocketView, Sockets},
+    desk::{Findings, Question, SocketFilter, SocketView, Sockets},
     detect::Kind,
-    incident::Finding,
     ledger::Ledger,
     model::{Cookie, ProcessKey, TcpState},
     procs,
@@ -63,6 +62,7 @@ impl Observer {
             mqtt_sockets: table.unordered().filter(is_mqtt).count() as u64,
             findings_open,
             findings_opened: self.tally.findings_opened.clone(),
+            findings_ignored: core.ignored_by_kind(),
             transitions: self.tally.transitions,
             losses: self.tally.losses.clone(),
             snapshot_time: self.tally.snapshot_time.clone(),
@@ -72,15 +72,17 @@ impl Observer {
         }
     }
 
-    fn findings(&mut self, explained: bool) -> Vec<Finding> {
-        let mut findings: Vec<_> =
-            self.core().open_incidents().map(|incident| incident.finding.clone()).collect();
-        findings.sort_unstable_by_key(|finding| finding.id);
+    fn findings(&mut self, explained: bool) -> Findings {
+        let core = self.core();
+        let ignored = core.ignored() as u64;
+        let mut open: Vec<_> =
+            core.open_incidents().map(|incident| incident.finding.clone()).collect();
+        open.sort_unstable_by_key(|finding| finding.id);
         let clock = WallClock::read();
-        for finding in &mut findings {
+        for finding in &mut open {
             self.prove(finding, explained, clock);
         }
-        findings
+        Findings { open, ignored }
     }
 
     fn sockets(&self, filter: SocketFilter) -> Sockets {

@@ -9,10 +9,14 @@ use crate::{
     clock::WallClock,
     correlate::SeenTransition,
     detect::Kind,
+    escape,
     incident::{Evidence, Finding, FindingEvent},
     model::{MonoTime, TcpState},
     table::{Socket, Table},
 };
+
+/// Longest reason of a rule that is shown, characters.
+const REASON: usize = 200;
 
 /// Lines of the stream between two headings: a screen's length.
 const LINES_PER_HEADING: u32 = 40;
@@ -153,7 +157,14 @@ impl<W: Write> Human<W> {
             self.out,
             "\n{verdict}; {} sockets watched, {} changes of state seen, {lost}",
             summary.sockets, summary.transitions
-        )
+        )?;
+        for rule in &summary.ignored_by_rule {
+            let noun = if rule.findings == 1 { "finding" } else { "findings" };
+            let reason = escape::short(&rule.reason, REASON);
+            let line = format!("{} {noun} ignored by a rule: {reason}", rule.findings);
+            writeln!(self.out, "{}", self.palette.caution(&line))?;
+        }
+        Ok(())
     }
 
     fn time(&self, moment: MonoTime, clock: WallClock) -> String {

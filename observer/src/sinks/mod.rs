@@ -61,6 +61,19 @@ pub struct Summary {
     pub open: BTreeMap<&'static str, u64>,
     /// Findings that were opened, by kind.
     pub opened: BTreeMap<&'static str, u64>,
+    /// Findings that rules have ignored, by kind.
+    pub ignored: BTreeMap<&'static str, u64>,
+    /// The same by the rules that ignored any, in their order.
+    pub ignored_by_rule: Vec<IgnoredByRule>,
+}
+
+/// What a rule has ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IgnoredByRule {
+    /// Why it ignores.
+    pub reason: String,
+    /// How many findings.
+    pub findings: u64,
 }
 
 /// Where reports go.

@@ -15,7 +15,7 @@ use observer::api::{
     bind_unix,
 };
 use observer::cgroup;
-use observer::desk::{Desk, News, Question, SocketFilter, SocketView, Sockets};
+use observer::desk::{Desk, Findings, News, Question, SocketFilter, SocketView, Sockets};
 use observer::detect::Kind;
 use observer::fleet::DeviceSpec;
 use observer::incident::{
@@ -239,7 +239,8 @@ async fn observe(mut questions: mpsc::Receiver<Question>) {
             Question::Reading(reply) => _ = reply.send(reading()),
             Question::Findings { explained, reply } => {
                 let findings = (1..=ROWS).map(finding);
-                _ = reply.send(findings.map(|it| if explained { told(it) } else { it }).collect());
+                let open = findings.map(|it| if explained { told(it) } else { it }).collect();
+                _ = reply.send(Findings { open, ignored: 3 });
             }
             Question::Sockets(filter, reply) => _ = reply.send(sockets(&table, filter)),
         }
@@ -319,6 +320,7 @@ fn reading() -> Reading {
         mqtt_sockets: 25,
         findings_open: BTreeMap::new(),
         findings_opened: BTreeMap::new(),
+        findings_ignored: BTreeMap::new(),
         transitions: [0; 12],
         losses: BTreeMap::new(),
         snapshot_time: Default::default(),

@@ -13,7 +13,7 @@ use crate::{
         shapes::{ErrorBody, Finding, FindingPage, KnownSocket, Process, ProcessPage, SocketPage},
     },
     clock::{self, WallClock},
-    desk::SocketFilter,
+    desk::{Findings, SocketFilter},
     model::Cookie,
 };
 
@@ -111,14 +111,14 @@ pub(crate) async fn findings(State(app): State<App>, uri: Uri) -> Result<Reply, 
     let asked: FindingQuery = query::parse(&uri)?;
     let (kind, limit) = (query::kind(asked.kind.as_deref())?, query::limit(asked.limit)?);
     let explained = asked.explain.unwrap_or(false);
-    let findings = app.backend.desk.findings(explained).await?;
+    let Findings { open, ignored } = app.backend.desk.findings(explained).await?;
     let (now, clock) = (clock::now(), WallClock::read());
-    let wanted = findings.iter().filter(|it| {
+    let wanted = open.iter().filter(|it| {
         kind.is_none_or(|kind| it.kind == kind) && asked.pid.is_none_or(|pid| it.process.pid == pid)
     });
     let is_seen = |id: u64| asked.after.is_some_and(|after| id <= after);
     let (page, more) = query::page(wanted, |it| is_seen(it.id), limit);
     let findings: Vec<_> = page.into_iter().map(|it| Finding::new(it, now, clock)).collect();
     let next = findings.last().map(|it| it.id).filter(|_| more);
-    Ok(Reply::ok(FindingPage { findings, next }))
+    Ok(Reply::ok(FindingPage { findings, next, ignored }))
 }

@@ -17,6 +17,7 @@ pub(super) fn section() -> Section {
     Section {
         name: "api",
         meaning: "The HTTP API.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "listen",
@@ -92,6 +93,7 @@ pub(super) fn privileges() -> Section {
     Section {
         name: "privileges",
         meaning: "Who the daemon is once everything is open.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "user",

@@ -16,6 +16,7 @@ pub(super) fn section() -> Section {
     Section {
         name: "fleet",
         meaning: "Where devices come from.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "file",
@@ -46,6 +47,7 @@ pub(super) fn template() -> Section {
         name: "fleet.template",
         meaning: "What devices have that say nothing else. `{id}` in a text stands for the name of \
             the device.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "client_id",

@@ -40,6 +40,7 @@ pub(super) fn limits() -> Section {
         name: "pool.limits",
         meaning: "How fast connects may begin, all devices together. \"auto\" is what the profile \
             says.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "profile",
@@ -149,6 +150,7 @@ pub(super) fn timeouts() -> Section {
     Section {
         name: "pool.timeouts",
         meaning: "How long the pool waits for others.",
+        repeats: None,
         keys: vec![
             key(
                 "connect",
@@ -214,6 +216,7 @@ pub(super) fn buffers() -> Section {
     Section {
         name: "pool.buffers",
         meaning: "How much may wait, in either direction. Nothing in the pool grows beyond these.",
+        repeats: None,
         keys: vec![
             key(
                 "max_packet",

@@ -19,6 +19,7 @@ pub(super) fn section() -> Section {
     Section {
         name: "pool",
         meaning: "The MQTT pool and its broker.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "broker",
@@ -128,6 +129,7 @@ pub(super) fn tls() -> Section {
         name: "pool.tls",
         meaning: "Whom to trust and who we are, for a broker behind mqtts:// or wss://. The files \
             are read at the start.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "ca_file",

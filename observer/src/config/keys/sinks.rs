@@ -13,6 +13,7 @@ pub(super) fn section() -> Section {
     Section {
         name: "sinks",
         meaning: "Where findings go, beside the API.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "journal_socket",

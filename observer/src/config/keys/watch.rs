@@ -15,6 +15,7 @@ pub(super) fn section() -> Section {
     Section {
         name: "watch",
         meaning: "Which processes are watched, beside the daemon itself, and how.",
+        repeats: None,
         keys: vec![
             Key {
                 name: "all",

@@ -76,6 +76,23 @@ pub(super) const FAMILIES: &[Family] = &[
         }),
     },
     Family {
+        name: "sockwarden_findings_ignored_total",
+        kind: Type::Counter,
+        unit: "findings",
+        labels: &["kind"],
+        help: "Findings that did not open, or were cleared, because a rule of the config ignores \
+            them, by kind.",
+        advice: "What is ignored still leaks. If it grows without an end, look at it before the \
+            rule ends.",
+        query: "sum by (kind) (increase(sockwarden_findings_ignored_total[1d])) > 0",
+        fill: Fill::Observer(|reading, out| {
+            for kind in Kind::ALL {
+                let ignored = reading.findings_ignored.get(&kind).copied().unwrap_or_default();
+                out.labelled(&[kind.code()], ignored);
+            }
+        }),
+    },
+    Family {
         name: "sockwarden_detection_delay_seconds",
         kind: Type::Histogram,
         unit: "seconds",

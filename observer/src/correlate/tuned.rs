@@ -1,0 +1,148 @@
+//! What is allowed, in the correlator: budgets and rules by whom and whereto a finding would be.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{Correlator, SHORTEST_INTERVAL, SnapshotReason};
+use crate::{
+    correlate::Output,
+    detect::{Budgets, Kind, Verdict, judge},
+    incident::Subject,
+    model::{MonoTime, ProcessKey},
+    table::Socket,
+    tuning::{Allowance, Exemption, Rule, Tuning},
+};
+
+/// How it stands with something that is wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) verdict: Verdict,
+    pub(super) since: MonoTime,
+    pub(super) budget: Duration,
+    /// When it is a finding, but for a rule.
+    pub(super) due: MonoTime,
+    pub(super) exemption: Option<Exemption>,
+}
+
+impl Standing {
+    fn new(verdict: Verdict, since: MonoTime, allowance: Allowance) -> Self {
+        let Allowance { budget, exemption } = allowance;
+        Self { verdict, since, budget, due: since.after(budget), exemption }
+    }
+
+    /// When it is a finding. A rule that ignores it holds it back to its own end.
+    pub(super) fn opens(&self) -> MonoTime {
+        opens(self.due, self.exemption)
+    }
+}
+
+/// When what is due then is a finding.
+pub(super) fn opens(due: MonoTime, exemption: Option<Exemption>) -> MonoTime {
+    exemption.map_or(due, |it| it.until.max(due))
+}
+
+impl Correlator {
+    /// Changes what is allowed, for what is judged from now on. Open incidents keep the budget with
+    /// which they opened; those that a rule ignores now are cleared.
+    pub fn set_tuning(&mut self, budgets: Budgets, rules: Vec<Rule>, now: MonoTime) {
+        self.tuning = Tuning::new(budgets, rules);
+        self.ignored.rules_changed();
+        self.asking.set_interval(interval(self.snapshot_interval, &self.tuning));
+        let open = self.book.iter().map(|incident| &incident.finding);
+        let exempt: Vec<_> = open
+            .filter_map(|it| {
+                let (comm, remote) = (it.comm.as_str(), it.remote());
+                let exemption = self.tuning.allowance(it.kind, comm, remote, now).exemption?;
+                Some((it.subject, it.kind, exemption))
+            })
+            .collect();
+        for (subject, kind, exemption) in exempt {
+            self.exempt(subject, kind, exemption, now);
+        }
+        self.trends.judge_again();
+        // What is suspected gets its time by the new rules.
+        self.want(SnapshotReason::Suspicion, now, now);
+    }
+
+    /// What is allowed, and what is ignored.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// How many findings rules ignore now.
+    pub fn ignored(&self) -> usize {
+        self.ignored.len()
+    }
+
+    /// How many findings rules have ignored since the start, by kind; those with none are left out.
+    pub fn ignored_by_kind(&self) -> std::collections::BTreeMap<Kind, u64> {
+        self.ignored.by_kind()
+    }
+
+    /// How many findings each rule has ignored since the rules were last changed.
+    pub fn ignored_by_rule(&self) -> impl Iterator<Item = (&Rule, u64)> {
+        let rules = self.tuning.rules().iter().enumerate();
+        rules.map(|(index, rule)| (rule, self.ignored.by_rule(index)))
+    }
+
+    /// What is wrong with a socket in this way, if anything is.
+    pub(super) fn stand(&self, kind: Kind, socket: &Socket, now: MonoTime) -> Option<Standing> {
+        let usual = self.tuning.budgets().get(kind);
+        let verdict = judge(kind, socket, now, usual);
+        let since = verdict.since()?;
+        let remote = Some(socket.ends.remote);
+        let allowance = self.allowance(kind, responsible(socket), remote, now);
+        let verdict = match allowance.budget == usual {
+            true => verdict,
+            false => judge(kind, socket, now, allowance.budget),
+        };
+        Some(Standing::new(verdict, since, allowance))
+    }
+
+    /// What is allowed to `process` towards `remote`.
+    pub(super) fn allowance(
+        &self,
+        kind: Kind,
+        process: Option<ProcessKey>,
+        remote: Option<SocketAddr>,
+        now: MonoTime,
+    ) -> Allowance {
+        if !self.tuning.has_rules(kind) {
+            return Allowance { budget: self.tuning.budgets().get(kind), exemption: None };
+        }
+        let known = process.and_then(|process| self.table.process(process));
+        let comm = known.map_or("", |process| process.comm.as_str());
+        self.tuning.allowance(kind, comm, remote, now)
+    }
+
+    /// Clears an incident that a rule ignores now.
+    pub(super) fn exempt(
+        &mut self,
+        subject: Subject,
+        kind: Kind,
+        exemption: Exemption,
+        now: MonoTime,
+    ) {
+        let reason = self.tuning.reason(exemption.rule);
+        let Some(finding) = self.book.ignore(subject, kind, reason, now) else { return };
+        self.ignored.note(subject, kind, exemption.rule, finding.since);
+        if let Some(cookie) = subject.cookie() {
+            self.table.set_reported(cookie, self.book.is_reported(cookie));
+        }
+        self.outputs.push_back(Output::Finding(finding));
+    }
+}
+
+/// Time between two periodic snapshots.
+pub(super) fn interval(wanted: Duration, tuning: &Tuning) -> Duration {
+    wanted.min(tuning.smallest_of_snapshots().max(SHORTEST_INTERVAL))
+}
+
+/// The process that a finding about this socket names first.
+fn responsible(socket: &Socket) -> Option<ProcessKey> {
+    let owner = socket.owner.as_ref().map(|owner| owner.process);
+    let first = || socket.holders.first().map(|holder| holder.process);
+    owner.filter(|owner| socket.is_held_by(*owner)).or_else(first)
+}
+
+#[cfg(test)]
+mod tests;
