@@ -31,6 +31,8 @@
 //! common, [`certificates`] for TLS. Their brokers listen below the range of ports that the kernel
 //! hands out, so that nobody takes a port while its broker is down. They need no root.
 //!
+//! [`corpus`] are small programs that leak as people's do, and healthy ones that look alike.
+//!
 //! [`prometheus`] judges and scrapes what the daemon counts.
 
 #![forbid(unsafe_code)]
@@ -40,6 +42,7 @@ pub mod caps;
 pub mod certificates;
 pub mod cgroup;
 pub mod clock;
+pub mod corpus;
 pub mod daemon;
 pub mod events;
 pub mod fleet;

@@ -227,7 +227,7 @@ fn await_start(child: &mut Child, log: &Log) -> Result<(), String> {
 }
 
 /// A port that nobody uses at the moment, and that this process has not given out yet.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let span = PORTS.end - PORTS.start;
     // Test programs that run at the same time begin at different places.

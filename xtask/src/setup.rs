@@ -3,6 +3,7 @@
 mod debian;
 mod items;
 mod linker;
+mod npm;
 
 use crate::failure::{Failure, Result};
 use crate::{build_ebpf::Toolchain, sh, table};
@@ -79,6 +80,7 @@ impl Survey {
             packages: debian::installed(ITEMS),
             can_build_ebpf: linker_runs && Toolchain::pick().is_ok(),
             linker_runs,
+            has_mqttjs: npm::is_there(),
             has_command: &|command| sh::find(command).is_some(),
         };
         let wanted = ITEMS.iter().filter(|item| item.is_wanted(extras));
@@ -92,8 +94,8 @@ impl Survey {
 
     fn install(&self) -> Result {
         let missing = self.missing();
-        let packages: Vec<&Item> =
-            missing.iter().copied().filter(|item| item.name != linker::NAME).collect();
+        let is_package = |item: &&Item| ![linker::NAME, npm::NAME].contains(&item.name);
+        let packages: Vec<&Item> = missing.iter().copied().filter(is_package).collect();
         if !packages.is_empty() {
             debian::install(&packages).inspect_err(|_| {
                 println!("What is missing, and why it is needed:");
@@ -102,6 +104,10 @@ impl Survey {
         }
         if missing.iter().any(|item| item.name == linker::NAME) {
             linker::install()?;
+        }
+        // After the packages: npm itself is one of them.
+        if missing.iter().any(|item| item.name == npm::NAME) {
+            npm::install()?;
         }
         Ok(())
     }

@@ -58,6 +58,17 @@ mod tests {
                     Some(3010),
                 ),
                 (
+                    "another worker closed its copy, this one did not",
+                    &[
+                        (1000, Connects),
+                        (1001, Moves(SynSent, Established)),
+                        (5000, Closes(3001, 7)),
+                        (6000, Closes(1, 7)),
+                        (7000, Found(Established, &[(3000, 7)], IDLE)),
+                    ],
+                    Some(6000),
+                ),
+                (
                     "the close was not seen: not before the snapshot that missed the descriptor",
                     &[
                         (1000, Connects),
@@ -173,6 +184,18 @@ mod tests {
                         (1001, Accepts(1, 7)),
                         (6000, Closes(1, 7)),
                         (7000, Found(Established, &[(500, 7)], IDLE)),
+                    ],
+                    None,
+                ),
+                (
+                    "received by SCM_RIGHTS under the number of the copy that it had closed",
+                    &[
+                        (1000, Moves(SynRecv, Established)),
+                        (1001, Accepts(1, 7)),
+                        (3005, Closes(3000, 7)),
+                        (3010, Executes(3000)),
+                        (6000, Closes(1, 7)),
+                        (7000, Found(Established, &[(3000, 7)], IDLE)),
                     ],
                     None,
                 ),

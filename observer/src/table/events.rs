@@ -192,6 +192,9 @@ impl Table {
             socket.unhold(process, fd);
             let hand = Hand { pid: process.pid, fd };
             socket.recorder.push(time, What::Closed { hand, is_last: references <= 1 });
+            if !socket.is_owned_by(process) {
+                socket.let_go = Some((process, fd, time));
+            }
         });
         if is_known.is_some() {
             self.release(cookie, process, Release::seen(ReleaseKind::Closed, fd, time));

@@ -48,7 +48,14 @@ impl Socket {
         let was_there_before = self.born.and_then(|born| {
             self.holders.iter().find(|entry| forked_at(entry.process, boot_offset) < born)
         });
-        if let Some(taker) = chose_its_number.or(was_there_before) {
+        // A new version of a server closes what it got by fork(2), and receives it in a message with
+        // SCM_RIGHTS, which takes the lowest number: often the same.
+        let got_it_again = self.holders.iter().find(|entry| {
+            self.let_go.is_some_and(|(process, fd, time)| {
+                (entry.process, entry.fd) == (process, fd) && entry.acquired > time
+            })
+        });
+        if let Some(taker) = chose_its_number.or(was_there_before).or(got_it_again) {
             return Some(*taker);
         }
         let is_single = self.holders.last().is_some_and(|last| last.process == first.process);

@@ -123,6 +123,9 @@ pub struct Socket {
     pub owner: Option<Owner>,
     /// That the owner gave it up.
     pub released: Option<Release>,
+    /// The last descriptor of another process than the owner that was closed, and when: whoever has
+    /// it again after that was given it.
+    pub(super) let_go: Option<(ProcessKey, i32, MonoTime)>,
     /// The descriptors that refer to it, by process and number.
     pub holders: Vec<HolderEntry>,
     /// What moves through it.
@@ -169,6 +172,7 @@ impl Socket {
             was_connected: is_connection(transition.old) || is_connection(transition.new),
             owner: None,
             released: None,
+            let_go: None,
             holders: Vec::new(),
             flow: Flow::default(),
             client: None,
@@ -206,6 +210,7 @@ impl Socket {
             was_connected: is_connection(row.state) || row.ends.remote.port() != 0,
             owner: None,
             released: None,
+            let_go: None,
             holders: Vec::new(),
             flow: Flow::default(),
             client: None,

@@ -8,6 +8,7 @@ pub use finished::Finished;
 
 use crate::line::{Event, Finding, Line, Ready, Socket, Transition};
 use crate::{clock, wait};
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::io::{BufRead, BufReader, Read as _};
@@ -44,6 +45,8 @@ pub fn binary() -> PathBuf {
 #[derive(Debug, Default)]
 struct Said {
     lines: Vec<Line>,
+    /// When each of them had come.
+    heard: Vec<Timestamp>,
     raw: Vec<String>,
     broken: Vec<String>,
     over: bool,
@@ -196,6 +199,19 @@ impl Watch {
         findings.collect()
     }
 
+    /// All findings so far, and when each of them had come.
+    #[track_caller]
+    pub fn findings_heard(&self) -> Vec<(Timestamp, Finding)> {
+        let said = self.said();
+        assert!(said.broken.is_empty(), "lines that nobody documented: {:#?}", said.broken);
+        let all = said.heard.iter().zip(&said.lines);
+        let findings = all.filter_map(|(heard, line)| match line {
+            Line::Finding(finding) => Some((*heard, finding.clone())),
+            _ => None,
+        });
+        findings.collect()
+    }
+
     /// Everything printed so far, by line.
     pub fn raw(&self) -> Vec<String> {
         self.said().raw.clone()
@@ -332,7 +348,10 @@ fn listen(stdout: impl BufRead, said: &(Mutex<Said>, Condvar)) {
     for text in stdout.lines().map_while(Result::ok) {
         let mut said_now = locked(&said.0);
         match serde_json::from_str(&text) {
-            Ok(line) => said_now.lines.push(line),
+            Ok(line) => {
+                said_now.lines.push(line);
+                said_now.heard.push(clock::wall());
+            }
             Err(error) => said_now.broken.push(format!("{error}: {text}")),
         }
         said_now.raw.push(text);

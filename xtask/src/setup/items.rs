@@ -1,12 +1,12 @@
 //! The list of what is needed, with the reason of each, and the rule that says what is missing.
 
-use super::{Extra, linker};
+use super::{Extra, linker, npm};
 use std::collections::HashSet;
 
 /// One thing to have.
 #[derive(Debug)]
 pub(super) struct Item {
-    /// The Debian package, or the crate that cargo installs.
+    /// The Debian package, the crate that cargo installs, or what npm does.
     pub(super) name: &'static str,
     pub(super) why: &'static str,
     pub(super) role: Role,
@@ -43,6 +43,7 @@ pub(super) struct Facts<'a> {
     pub(super) packages: HashSet<String>,
     pub(super) can_build_ebpf: bool,
     pub(super) linker_runs: bool,
+    pub(super) has_mqttjs: bool,
     pub(super) has_command: &'a dyn Fn(&str) -> bool,
 }
 
@@ -72,6 +73,21 @@ pub(super) const ITEMS: &[Item] = &[
     command("mosquitto", "mosquitto", Role::For(Extra::Bench), "the broker of the pool's fleets"),
     command("prometheus", "prometheus", Role::For(Extra::Test), "scrapes what the daemon counts"),
     command("prometheus", "promtool", Role::For(Extra::Test), "judges metrics and expressions"),
+    package(
+        "python3-paho-mqtt",
+        Role::For(Extra::Test),
+        "a client that programs of the corpus use",
+    ),
+    package("python3-requests", Role::For(Extra::Test), "another one"),
+    package("python3-aiohttp", Role::For(Extra::Test), "another one"),
+    command("npm", "npm", Role::For(Extra::Test), "brings mqtt.js"),
+    command(npm::NAME, npm::NAME, Role::For(Extra::Test), "the client of the incident"),
+    command("nginx-light", "nginx", Role::For(Extra::Test), "a healthy server of the corpus"),
+    command("wrk", "wrk", Role::For(Extra::Test), "keeps it busy"),
+    command("redis-server", "redis-server", Role::For(Extra::Test), "another healthy server"),
+    command("redis-tools", "redis-benchmark", Role::For(Extra::Test), "keeps it busy"),
+    package("postgresql", Role::For(Extra::Test), "another one, and pgbench"),
+    command("socat", "socat", Role::For(Extra::Test), "a healthy proxy of the corpus"),
     command("systemd", "journalctl", Role::For(Extra::Test), "reads what a journald was told"),
     command("systemd", "systemd-analyze", Role::For(Extra::Test), "judges the unit"),
     command("iproute2", "ss", Role::For(Extra::Bench), "counts the connects that are turned away"),
@@ -106,6 +122,7 @@ impl Facts<'_> {
         let found = match item.command {
             // A bpf-linker of another version, or one whose LLVM is gone, is as good as none.
             Some(linker::NAME) => self.linker_runs,
+            Some(npm::NAME) => self.has_mqttjs,
             Some(command) => (self.has_command)(command),
             None => self.packages.contains(item.name),
         };
@@ -134,6 +151,7 @@ mod tests {
             packages: packages.iter().map(|it| (*it).to_owned()).collect(),
             can_build_ebpf: ebpf,
             linker_runs,
+            has_mqttjs: false,
             has_command: &has_command,
         };
         let wanted = ITEMS.iter().filter(|item| item.is_wanted(&[Extra::Vm]));
