@@ -27,9 +27,15 @@ pub struct Config {
     pub quiet: u32,
     /// Not 0: sockets are also watched by the ports in the `PORTS` map, whoever has them.
     pub ports: u32,
+    /// Number of socket(2).
+    pub making: u32,
+    /// First and last local port that the kernel gives to connect(2): those that can run out.
+    pub port_range: [u32; 2],
+    /// So many local ports towards one destination are worth a row.
+    pub many_ports: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 36);
+const _: () = assert!(size_of::<Config>() == 52);
 
 /// Why a process is watched: flags, the values of the `WATCHED` map.
 pub mod watch {

@@ -34,5 +34,6 @@ counters! {
     MarkFailed = "socket-mark-failed", true, "No room to mark a socket, or what a listener will accept, as watched.";
     WatchFull = "watch-map-full", true, "More watched processes than the map holds.";
     Unreadable = "kernel-read-failed", false, "A kernel pointer could not be followed from a descriptor to its socket.";
+    ConnectNotRead = "connect-not-read", false, "An MQTT CONNECT went by, and its client id could not be read.";
     RowTooLarge = "snapshot-row-refused", true, "The kernel refused a row of the snapshot.";
 }

@@ -3,6 +3,7 @@
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::bpf_ktime_get_ns,
+    maps::ring_buf::RingBufEntry,
 };
 use observer_ebpf::{
     counter::Counter,
@@ -26,8 +27,15 @@ pub(crate) fn emit<T: Record + 'static>(cause: Counter, record: T) {
         count(cause);
         return;
     };
-    let looks = record.header().time_ns & SAMPLE == 0;
+    let time_ns = record.header().time_ns;
     slot.write(record);
+    submit(slot, time_ns);
+}
+
+/// Hands over a record of `time_ns` that was written in its place.
+#[inline(always)]
+pub(crate) fn submit<T>(slot: RingBufEntry<T>, time_ns: u64) {
+    let looks = time_ns & SAMPLE == 0;
     let wakes = looks && RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wake_bytes));
     let flags = if wakes { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     slot.submit(u64::from(flags));

@@ -42,8 +42,12 @@ pub mod tcp_state {
     pub const CLOSE: u8 = 7;
     /// The peer has closed, this side has not.
     pub const CLOSE_WAIT: u8 = 8;
+    /// This side closed first; the connection is over, its port is kept.
+    pub const TIME_WAIT: u8 = 6;
     /// The peer closed first, then this side; the last acknowledgement is missing.
     pub const LAST_ACK: u8 = 9;
     /// listen(2) was called.
     pub const LISTEN: u8 = 10;
+    /// A request that is no full socket yet.
+    pub const NEW_SYN_RECV: u8 = 12;
 }

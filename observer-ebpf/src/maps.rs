@@ -3,9 +3,15 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
-use observer_ebpf::{COMM_LEN, config::Config, counter::Counter, offsets::Offsets};
+use observer_ebpf::{
+    COMM_LEN,
+    config::Config,
+    counter::Counter,
+    offsets::Offsets,
+    row::{OpenFiles, RouteCount, RouteKey},
+};
 
 /// Where the running kernel keeps its fields. Userspace writes it before the load; it is read
 /// through [`offset!`] so that the compiler does not take the zeros here for the truth.
@@ -22,6 +28,9 @@ pub(crate) static CONFIG: Config = Config {
     closing: 0,
     quiet: 0,
     ports: 0,
+    making: 0,
+    port_range: [0; 2],
+    many_ports: 0,
 };
 
 /// The records. 8 MiB unless userspace sets another size: about 90,000 changes of state, some two
@@ -80,6 +89,28 @@ pub(crate) struct Listener {
     pub(crate) netns: u32,
     pub(crate) port: u32,
 }
+
+/// What the walk over all descriptors has counted of the process that it is in. One walk at a
+/// time: userspace has one thread for them.
+#[map]
+pub(crate) static OPEN: Array<Open> = Array::with_max_entries(1, 0);
+
+/// Element of [`OPEN`].
+#[repr(C)]
+pub(crate) struct Open {
+    /// The walk, a number of the kernel's; what another one left counts for nothing.
+    pub(crate) walk: u64,
+    /// The process.
+    pub(crate) tgid: u32,
+    /// Whether it is counted.
+    pub(crate) is_watched: u32,
+    pub(crate) row: OpenFiles,
+}
+
+/// How many local ports are in use, by destination. Full: the route that was not met for the
+/// longest time makes room. Those with many ports are met all the time.
+#[map]
+pub(crate) static ROUTES: LruHashMap<RouteKey, RouteCount> = LruHashMap::with_max_entries(4_096, 0);
 
 /// What was not delivered, by CPU and cause.
 #[map]

@@ -59,6 +59,7 @@ offsets! {
     task_start: "task_struct"."start_boottime", "Start since boot, nanoseconds";
     task_signal: "task_struct"."signal", "What the threads of a process share";
     signal_live: "signal_struct"."live.counter", "Threads still alive";
+    signal_rlim: "signal_struct"."rlim", "Resource limits, `struct rlimit`s by number";
     files_fdt: "files_struct"."fdt", "Descriptor table proper";
     fdt_max: "fdtable"."max_fds", "Its size";
     fdt_fd: "fdtable"."fd", "Its array of files";

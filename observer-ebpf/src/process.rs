@@ -7,12 +7,21 @@ use aya_ebpf::{
         generated::bpf_task_pt_regs,
     },
 };
-use observer_ebpf::{COMM_LEN, config::watch};
+use observer_ebpf::{
+    COMM_LEN,
+    config::watch,
+    counter::Counter,
+    record::{Refusal, kind},
+};
 
 use crate::{
+    emit::{emit, header},
     maps::{WATCHED, config, offset},
     sock::bytes,
 };
+
+/// `RLIMIT_NOFILE` (include/uapi/asm-generic/resource.h).
+const RLIMIT_NOFILE: usize = 7;
 
 /// The process this code runs in; in a softirq, whoever was interrupted.
 #[inline(always)]
@@ -66,6 +75,21 @@ pub(crate) fn closing_descriptor() -> i32 {
     if number == config!(closing) { first } else { -1 }
 }
 
+/// Whether the running thread is in socket(2).
+#[inline(always)]
+pub(crate) fn is_making_a_socket() -> bool {
+    system_call().0 == config!(making)
+}
+
+/// Soft and hard limit of descriptors of the process that `task` belongs to.
+#[inline(always)]
+pub(crate) fn descriptor_limit(task: *const u8) -> [u64; 2] {
+    let signal: *const u8 = load(task, offset!(task_signal));
+    let limit = signal.wrapping_add(offset!(signal_rlim) + RLIMIT_NOFILE * size_of::<[u64; 2]>());
+    // SAFETY: The helper checks the address; on failure the limits are 0, which says nothing.
+    unsafe { bpf_probe_read_kernel(limit.cast()) }.unwrap_or_default()
+}
+
 /// Number and first argument of the system call that the running thread is in.
 ///
 /// The registers with which it entered the kernel still hold both, so that no hook on the call is
@@ -105,6 +129,21 @@ pub(crate) fn pid(task: *const u8) -> u32 {
 pub(crate) fn live_threads(task: *const u8) -> u32 {
     let signal: *const u8 = load(task, offset!(task_signal));
     load(signal, offset!(signal_live))
+}
+
+/// Reports that the running process was refused something.
+#[inline(always)]
+pub(crate) fn report_refusal(tgid: u32, call: u32, errno: u32) {
+    emit(
+        Counter::RingDescriptor,
+        Refusal {
+            header: header(kind::EXHAUSTED, tgid),
+            start_ns: current_start_ns(),
+            call,
+            errno,
+            comm: current_comm(),
+        },
+    );
 }
 
 /// Name of the process: its leader thread's, not the thread's that happens to run.

@@ -23,6 +23,10 @@ pub mod kind {
     pub const EXIT: u32 = 7;
     /// [`super::BriefChange`].
     pub const BRIEF: u32 = 8;
+    /// [`super::FirstPacket`]: an MQTT CONNECT went out.
+    pub const NAME: u32 = 10;
+    /// [`super::Refusal`]: a process was refused a descriptor or a port.
+    pub const EXHAUSTED: u32 = 11;
 }
 
 /// The start of every record.
@@ -47,6 +51,30 @@ pub mod change {
     /// The socket is over: no destroy will be reported.
     pub const LAST: u32 = 4;
 }
+
+/// System calls of [`Refusal::call`].
+pub mod call {
+    /// accept(2) and accept4(2).
+    pub const ACCEPT: u32 = 1;
+    /// connect(2), and the sending calls that connect by `MSG_FASTOPEN`.
+    pub const CONNECT: u32 = 2;
+    /// socket(2).
+    pub const SOCKET: u32 = 3;
+}
+
+/// Errors of [`Refusal::errno`] (include/uapi/asm-generic/errno*.h).
+pub mod errno {
+    /// The host has no room for another open file.
+    pub const ENFILE: u32 = 23;
+    /// The process has no descriptor left.
+    pub const EMFILE: u32 = 24;
+    /// No local port is left.
+    pub const EADDRNOTAVAIL: u32 = 99;
+}
+
+/// Bytes of a packet in a [`FirstPacket`]. Chosen: a client id of 128 bytes, the 17 that stand
+/// before it at the most, and 111 of properties (MQTT 5), of which the usual ones take 10 to 40.
+pub const PACKET_LEN: usize = 256;
 
 /// What can go into the ring.
 pub trait Record {
@@ -165,6 +193,38 @@ pub struct ProcessChange {
     pub comm: [u8; COMM_LEN],
 }
 
+/// The beginning of the segment in which a watched socket sent an MQTT CONNECT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstPacket {
+    /// `tgid` is 0: it may run in a softirq.
+    pub header: Header,
+    /// The socket's cookie; never 0.
+    pub cookie: u64,
+    /// How many bytes of `data` are from the segment; the others mean nothing.
+    pub len: u32,
+    /// Padding.
+    pub _reserved: u32,
+    /// The segment without its headers.
+    pub data: [u8; PACKET_LEN],
+}
+
+/// A process was refused a descriptor or a port.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// `tgid` is the process.
+    pub header: Header,
+    /// Its start since boot, nanoseconds.
+    pub start_ns: u64,
+    /// What it asked for, [`call`].
+    pub call: u32,
+    /// What it was told, [`errno`].
+    pub errno: u32,
+    /// Name of its leader thread, zero-terminated.
+    pub comm: [u8; COMM_LEN],
+}
+
 macro_rules! records {
     ($($record:ty),*) => {
         $(impl Record for $record {
@@ -174,7 +234,7 @@ macro_rules! records {
         })*
     };
 }
-records!(StateChange, BriefChange, SocketRef, ProcessChange);
+records!(StateChange, BriefChange, SocketRef, ProcessChange, Refusal);
 
 const _: () = {
     assert!(size_of::<Header>() == 16);
@@ -182,6 +242,8 @@ const _: () = {
     assert!(size_of::<BriefChange>() == 64);
     assert!(size_of::<SocketRef>() == 40);
     assert!(size_of::<ProcessChange>() == 48);
+    assert!(size_of::<FirstPacket>() == 32 + PACKET_LEN);
+    assert!(size_of::<Refusal>() == 48);
 };
 
 #[cfg(feature = "user")]
@@ -196,4 +258,8 @@ mod pod {
     unsafe impl aya::Pod for super::SocketRef {}
     // SAFETY: As for `Header`.
     unsafe impl aya::Pod for super::ProcessChange {}
+    // SAFETY: As for `Header`.
+    unsafe impl aya::Pod for super::FirstPacket {}
+    // SAFETY: As for `Header`.
+    unsafe impl aya::Pod for super::Refusal {}
 }

@@ -56,10 +56,112 @@ pub struct Row {
     pub comm: [u8; COMM_LEN],
 }
 
-const _: () = assert!(size_of::<Row>() == 128);
+/// [`OpenFiles::marker`].
+pub const OPEN_FILES: i32 = -2;
+
+/// [`Route::marker`].
+pub const ROUTE: i32 = -3;
+
+/// What a watched process has open, after the last of its descriptors (`iter/task_file`). As long
+/// as a [`Row`], and told from it by its cookie and its marker.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// 0: this is no socket.
+    pub cookie: u64,
+    /// As in [`Row`]: when the first descriptor was visited.
+    pub time_ns: u64,
+    /// As in [`Row`].
+    pub jiffies: u64,
+    /// As in [`Row`].
+    pub start_ns: u64,
+    /// The process.
+    pub tgid: u32,
+    /// [`OPEN_FILES`], where a row has its descriptor.
+    pub marker: i32,
+    /// Descriptors of TCP sockets.
+    pub tcp: u32,
+    /// Descriptors of other sockets.
+    pub sockets: u32,
+    /// Descriptors of pipes and FIFOs.
+    pub pipes: u32,
+    /// Descriptors of regular files and directories.
+    pub files: u32,
+    /// All other descriptors.
+    pub others: u32,
+    /// Padding.
+    pub _reserved: u32,
+    /// `RLIMIT_NOFILE`, soft and hard.
+    pub limit: [u64; 2],
+    /// Padding.
+    pub _padding: [u64; 4],
+    /// As in [`Row`].
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A route of which many local ports are in use (`iter/tcp`). Said once a walk, when the number
+/// reaches `Config::many_ports`; the `ROUTES` map has it when the walk is over.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// 0: this is no socket.
+    pub cookie: u64,
+    /// As in [`Row`].
+    pub time_ns: u64,
+    /// As in [`Row`].
+    pub jiffies: u64,
+    /// 0.
+    pub start_ns: u64,
+    /// 0.
+    pub tgid: u32,
+    /// [`ROUTE`], where a row has its descriptor.
+    pub marker: i32,
+    /// Which one.
+    pub key: RouteKey,
+    /// Padding.
+    pub _padding: [u64; 6],
+}
+
+/// Key of the `ROUTES` map: what tells connections from each other beside the local port.
+///
+/// In words and not in bytes: the compiler copies arrays of bytes one by one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteKey {
+    /// Our address, network byte order; IPv4 as a v4-mapped IPv6 address (RFC 4291 2.5.5.2).
+    pub local: [u64; 2],
+    /// The destination, in the same form.
+    pub remote: [u64; 2],
+    /// Its port, host byte order.
+    pub remote_port: u64,
+}
+
+/// Value of the `ROUTES` map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteCount {
+    /// The walk that counted; what an earlier one left counts for nothing.
+    pub walk: u64,
+    /// Sockets in any state but TIME_WAIT.
+    pub sockets: u32,
+    /// Sockets in TIME_WAIT.
+    pub time_wait: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Row>() == 128);
+    assert!(size_of::<OpenFiles>() == size_of::<Row>());
+    assert!(size_of::<Route>() == size_of::<Row>());
+    assert!(size_of::<RouteKey>() == 40);
+    assert!(size_of::<RouteCount>() == 16);
+};
 
 #[cfg(feature = "user")]
 mod pod {
     // SAFETY: `repr(C)`, only integers and arrays of them, no padding (size asserted above).
     unsafe impl aya::Pod for super::Row {}
+    // SAFETY: As for `Row`.
+    unsafe impl aya::Pod for super::RouteKey {}
+    // SAFETY: As for `Row`.
+    unsafe impl aya::Pod for super::RouteCount {}
 }

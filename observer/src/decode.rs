@@ -4,6 +4,11 @@
 //! version than this code, and the object is only as trustworthy as its build. The layout is that
 //! of `observer_ebpf::{record, row}`, which have no padding, so fields follow each other.
 
+mod connect;
+mod walk;
+
+pub use walk::{Walked, port_row, walked};
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
@@ -12,15 +17,18 @@ use std::{
 use observer_ebpf::{
     AF_INET, AF_INET6, COMM_LEN,
     config::watch,
-    record::{BriefChange, Header, ProcessChange, SocketRef, StateChange, change, kind},
+    record::{
+        BriefChange, FirstPacket, Header, PACKET_LEN, ProcessChange, Refusal, SocketRef,
+        StateChange, call, change, errno, kind,
+    },
     row::{NO_FD, Row},
     tcp_state,
 };
 
 use crate::{
     model::{
-        Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition, SnapshotRow,
-        TcpState, Transition,
+        Call, Comm, Cookie, Ends, Holder, KernelEvent, Lack, MonoTime, ProcessKey, ReadPosition,
+        SnapshotRow, TcpState, Transition,
     },
     ticks::TickRate,
 };
@@ -53,6 +61,18 @@ pub enum DecodeError {
     /// A number that is no IP family.
     #[error("unknown address family: {0}")]
     Family(u16),
+    /// A number that is no call which is refused anything, or no error that says so.
+    #[error("unknown refusal: call {call}, error {errno}")]
+    Refusal {
+        /// The system call.
+        call: u32,
+        /// The error.
+        errno: u32,
+    },
+    /// A whole record, of a packet that does not tell who sends it. Nothing is lost by that but the
+    /// name.
+    #[error("an MQTT CONNECT from which the client id cannot be read")]
+    NoClientId,
     /// The kernel gives every socket a cookie that is not 0.
     #[error("a socket without a cookie")]
     NoCookie,
@@ -79,6 +99,14 @@ pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
         kind::FORK | kind::EXEC | kind::EXIT => {
             expect(size_of::<ProcessChange>())?;
             Ok(process_change(&mut fields, kind, tgid, time))
+        }
+        kind::NAME => {
+            expect(size_of::<FirstPacket>())?;
+            named(&mut fields, time)
+        }
+        kind::EXHAUSTED => {
+            expect(size_of::<Refusal>())?;
+            refusal(&mut fields, tgid, time)
         }
         unknown => Err(DecodeError::Kind(unknown)),
     }
@@ -156,13 +184,19 @@ fn change_of(bytes: &[u8]) -> Option<(Header, Cookie, u32)> {
     is_change.then_some((header, cookie(number).ok()?, flags))
 }
 
-/// Who did it, where a record says so: connect and listen name the process. Those that accept
-/// have a listener, so that the snapshot names them.
+/// Who did it, where a record says so: connect, listen and refusals name the process. Those that
+/// accept have a listener, so that the snapshot names them.
 pub fn actor(bytes: &[u8]) -> Option<(ProcessKey, Comm)> {
-    let (header, _cookie, flags) = change_of(bytes)?;
-    let start_ns = Fields(bytes.get(24..)?).u64();
     // The name comes last.
     let comm = Comm::from_bytes(bytes.last_chunk::<COMM_LEN>()?);
+    let mut fields = Fields(bytes);
+    let (kind, pid) = (fields.u32(), fields.u32());
+    if kind == kind::EXHAUSTED && bytes.len() == size_of::<Refusal>() {
+        let _time = fields.u64();
+        return Some((ProcessKey { pid, start_ns: fields.u64() }, comm));
+    }
+    let (header, _cookie, flags) = change_of(bytes)?;
+    let start_ns = Fields(bytes.get(24..)?).u64();
     (flags & change::BY_OWNER != 0).then_some((ProcessKey { pid: header.tgid, start_ns }, comm))
 }
 
@@ -272,6 +306,33 @@ fn process_change(fields: &mut Fields<'_>, kind: u32, tgid: u32, time: MonoTime)
         kind::EXEC => KernelEvent::Executed { time, process, comm, watched },
         _ => KernelEvent::Exited { time, process },
     }
+}
+
+fn named(fields: &mut Fields<'_>, time: MonoTime) -> Result<KernelEvent, DecodeError> {
+    let cookie = cookie(fields.u64())?;
+    let (len, _reserved) = (fields.u32(), fields.u32());
+    let data = fields.array::<PACKET_LEN>();
+    let seen = data.get(..len as usize).unwrap_or(&data);
+    let name = connect::parse(seen).ok_or(DecodeError::NoClientId)?;
+    Ok(KernelEvent::Named { time, cookie, name })
+}
+
+fn refusal(fields: &mut Fields<'_>, tgid: u32, time: MonoTime) -> Result<KernelEvent, DecodeError> {
+    let process = ProcessKey { pid: tgid, start_ns: fields.u64() };
+    let (number, error) = (fields.u32(), fields.u32());
+    let unknown = DecodeError::Refusal { call: number, errno: error };
+    let call = match number {
+        call::ACCEPT => Call::Accept,
+        call::CONNECT => Call::Connect,
+        call::SOCKET => Call::Socket,
+        _ => return Err(unknown),
+    };
+    let lacks = match error {
+        errno::EMFILE | errno::ENFILE => Lack::Descriptors,
+        errno::EADDRNOTAVAIL => Lack::Ports,
+        _ => return Err(unknown),
+    };
+    Ok(KernelEvent::Exhausted { time, process, call, lacks })
 }
 
 fn ends(
@@ -427,6 +488,69 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_who_was_refused_what() {
+        let bytes = |call: u32, errno: u32| {
+            [
+                kind::EXHAUSTED.to_ne_bytes().as_slice(),
+                &4711u32.to_ne_bytes(),
+                &99u64.to_ne_bytes(),
+                &5u64.to_ne_bytes(),
+                &call.to_ne_bytes(),
+                &errno.to_ne_bytes(),
+                b"node\0\0\0\0\0\0\0\0\0\0\0\0",
+            ]
+            .concat()
+        };
+        let process = ProcessKey { pid: 4711, start_ns: 5 };
+        let cases = [
+            (call::ACCEPT, errno::EMFILE, Call::Accept, Lack::Descriptors),
+            (call::ACCEPT, errno::ENFILE, Call::Accept, Lack::Descriptors),
+            (call::SOCKET, errno::EMFILE, Call::Socket, Lack::Descriptors),
+            (call::CONNECT, errno::EADDRNOTAVAIL, Call::Connect, Lack::Ports),
+        ];
+        for (number, error, call, lacks) in cases {
+            let bytes = bytes(number, error);
+            let expected = KernelEvent::Exhausted { time: MonoTime(99), process, call, lacks };
+            assert_eq!(event(&bytes), Ok(expected));
+            assert_eq!(actor(&bytes), Some((process, Comm::from_bytes(b"node"))));
+        }
+        for (call, errno) in [(0, errno::EMFILE), (4, errno::EMFILE), (call::ACCEPT, 1)] {
+            let unknown = DecodeError::Refusal { call, errno };
+            assert_eq!(event(&bytes(call, errno)), Err(unknown));
+        }
+    }
+
+    #[test]
+    fn a_first_packet_names_its_socket_and_only_what_is_of_the_packet_is_read() {
+        let packet = b"\x10\x12\0\x04MQTT\x04\x02\0\x3c\0\x06device";
+        let bytes = |cookie: u64, len: u32| {
+            let mut bytes = [
+                kind::NAME.to_ne_bytes().as_slice(),
+                &[0; 4],
+                &99u64.to_ne_bytes(),
+                &cookie.to_ne_bytes(),
+                &len.to_ne_bytes(),
+                &[0; 4],
+                packet,
+            ]
+            .concat();
+            bytes.resize(size_of::<FirstPacket>(), 0x10);
+            bytes
+        };
+        let decoded = event(&bytes(7, packet.len() as u32)).expect("valid");
+        let KernelEvent::Named { time, cookie, name } = decoded else { panic!("{decoded:?}") };
+        assert_eq!((time, cookie), (MonoTime(99), Cookie(7)));
+        assert_eq!((&*name.client_id, name.is_cut), ("device", false));
+        let decoded = event(&bytes(7, 17)).expect("valid");
+        let KernelEvent::Named { name, .. } = decoded else { panic!("{decoded:?}") };
+        assert_eq!((&*name.client_id, name.is_cut), ("dev", true));
+        assert_eq!(event(&bytes(7, 14)), Err(DecodeError::NoClientId));
+        assert_eq!(event(&bytes(0, 20)), Err(DecodeError::NoCookie));
+        // A length that no kernel of ours writes.
+        assert!(event(&bytes(7, u32::MAX)).is_ok());
+    }
+
+    #[test]
     fn a_brief_change_says_the_same_as_a_full_one() {
         let full = StateChange {
             flags: change::BY_CLOSE | change::LAST,
@@ -490,7 +614,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_a_value_or_an_error(
-            bytes in proptest::collection::vec(any::<u8>(), 0..160), kind in 0u32..10
+            bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u32..13
         ) {
             let _ = event(&bytes);
             let _ = widen(&bytes).map(|full| event(&full));
@@ -499,10 +623,10 @@ mod tests {
             let _ = actor(&bytes);
             let _ = (cause(&bytes), end(&bytes));
             let mut bytes = bytes;
-            bytes.resize(128, 0);
-            let _ = row(&bytes, RATE);
+            bytes.resize(size_of::<FirstPacket>(), 0);
+            let _ = row(&bytes[..128], RATE);
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
-            for len in [40, 48, 64, 112] {
+            for len in [40, 48, 64, 112, 288] {
                 let _ = event(&bytes[..len]);
                 let _ = widen(&bytes[..len]).map(|full| event(&full));
                 let _ = actor(&bytes[..len]);

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{self, WallClock},
     correlate::{Config, Correlator, Output},
-    decode,
+    decode::{self, Walked},
     detect::Budgets,
     incident::{Finding, FindingEvent, Proof},
     join::{Join, Said},
@@ -112,6 +112,8 @@ pub struct Observer {
     counted: BTreeMap<Counter, u64>,
     evicted: u64,
     damaged: u64,
+    /// CONNECT packets without a readable client id.
+    unread: u64,
     summary: Summary,
     last_event: MonoTime,
     cgroup_read: MonoTime,
@@ -125,10 +127,14 @@ impl Observer {
     ///
     /// Those of the selection and of the probe; nothing is left attached then.
     pub fn start(options: Options) -> Result<(Self, Option<String>), ObserverError> {
-        let Options { selection, ports, probe: mut wanted, core } = options;
+        let Options { selection, ports, probe: mut wanted, mut core } = options;
         wanted.watch_all = selection.all;
         selection.check()?;
         let Started { mut probe, degraded } = Probe::start(&wanted)?;
+        core.thresholds.port_range = probe.port_range();
+        if let (Some(reason), true) = (probe.nameless(), wanted.layers != Some(Layers::A)) {
+            log::warn!("MQTT client ids are not seen (layer C): {reason}");
+        }
         if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
             log::debug!("the priority stays as it is: {error}");
         }
@@ -150,6 +156,7 @@ impl Observer {
             counted: BTreeMap::new(),
             evicted: 0,
             damaged: 0,
+            unread: 0,
             summary: Summary::default(),
             last_event: now,
             cgroup_read: now,
@@ -195,6 +202,11 @@ impl Observer {
     /// What is attached.
     pub fn layers(&self) -> Layers {
         self.probe.layers()
+    }
+
+    /// Whether MQTT client ids are seen (layer C).
+    pub fn sees_names(&self) -> bool {
+        self.probe.nameless().is_none()
     }
 
     /// Readable when the ring is half full.
@@ -269,7 +281,8 @@ impl Observer {
     /// As for [`Observer::pump`].
     pub fn report_ready(&self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
         let sockets = self.sockets_in_scope();
-        sink.report(Report::Ready { layers: self.layers(), sockets }, WallClock::read())?;
+        let (layers, names) = (self.layers(), self.sees_names());
+        sink.report(Report::Ready { layers, names, sockets }, WallClock::read())?;
         Ok(sink.flush()?)
     }
 
@@ -324,7 +337,7 @@ impl Observer {
 
     /// Everything that is in the ring goes to the core.
     fn drain(&mut self) {
-        let Self { probe, correlator, damaged, last_event, .. } = self;
+        let Self { probe, correlator, damaged, unread, last_event, .. } = self;
         probe.drain(|bytes| {
             let full = decode::widen(bytes);
             let bytes = full.as_ref().map_or(bytes, |full| full.as_slice());
@@ -344,6 +357,7 @@ impl Observer {
                         correlator.handle_event(end);
                     }
                 }
+                Err(decode::DecodeError::NoClientId) => *unread += 1,
                 Err(error) => {
                     log::debug!("a record is not understood: {error}");
                     *damaged += 1;
@@ -386,6 +400,12 @@ impl Observer {
             self.tally.lost("record-not-understood", damaged);
             sink.report(Report::Loss { cause: "record-not-understood", lost: damaged }, clock)?;
             self.correlator.handle_loss(now, damaged);
+        }
+        let unread = std::mem::take(&mut self.unread);
+        if unread > 0 {
+            let cause = Counter::ConnectNotRead.name();
+            self.tally.lost(cause, unread);
+            sink.report(Report::Loss { cause, lost: unread }, clock)?;
         }
         let evicted = self.correlator.table().evicted();
         if evicted > self.evicted {
@@ -454,6 +474,7 @@ impl Observer {
         self.drain();
         let began = clock::now();
         let (mut rows, mut damaged) = (Vec::new(), 0);
+        let (mut processes, mut routes) = (Vec::new(), Vec::new());
         let mut rate = self.rate;
         let mut first = true;
         let mut consume = |bytes: &[u8]| {
@@ -462,8 +483,10 @@ impl Observer {
             {
                 rate = TickRate::from_reading(uptime, jiffies).unwrap_or(rate);
             }
-            match decode::row(bytes, rate) {
-                Ok(row) => rows.push(row),
+            match decode::walked(bytes, rate) {
+                Ok(Walked::Socket(row)) => rows.push(row),
+                Ok(Walked::Process(row)) => processes.push(row),
+                Ok(Walked::Route(route)) => routes.push(route),
                 Err(error) => {
                     log::debug!("a row is not understood: {error}");
                     damaged += 1;
@@ -473,6 +496,8 @@ impl Observer {
         self.probe.snapshot_descriptors(&mut consume)?;
         self.probe.snapshot_sockets(&mut consume)?;
         let unheld_netns = own_netns(&rows);
+        let port_row = |route| Some(decode::port_row(route, &self.probe.ports_in_use(route)?));
+        let ports = routes.iter().filter_map(port_row).collect();
         self.rate = rate;
         self.damaged += damaged;
         let ended = clock::now();
@@ -487,7 +512,8 @@ impl Observer {
             rows,
             lists_unheld: true,
             unheld_netns,
-            ..Snapshot::default()
+            processes,
+            ports,
         });
         Ok(())
     }

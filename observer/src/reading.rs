@@ -20,6 +20,8 @@ pub struct Reading {
     pub time: MonoTime,
     /// What is attached.
     pub layers: Layers,
+    /// Whether MQTT client ids are seen (layer C).
+    pub names: bool,
     /// The watched processes, and those that hold a watched socket.
     pub processes: Vec<ProcessReading>,
     /// Sockets in the table.

@@ -8,6 +8,8 @@ program ends when stdin does.
 import array
 import ctypes
 import os
+import resource
+import select
 import socket
 import struct
 import subprocess
@@ -83,6 +85,61 @@ def read(fd, count):
 def write(fd, count):
     with borrowed(fd) as sock:
         sock.sendall(b"x" * int(count))
+
+
+def send(fd, *parts):
+    """Sends bytes in hexadecimal, each part in a segment of its own."""
+    with borrowed(fd) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            sock.sendall(bytes.fromhex(part))
+
+
+def limit(count):
+    """From now on at most `count` descriptors."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(count), hard))
+
+
+def fill(count):
+    """As `limit`, and takes all of them; the answer is one that can be given back."""
+    limit(count)
+    last = -1
+    try:
+        while True:
+            last = os.dup(0)
+    except OSError:
+        return last
+
+
+def errno_of(verb, *words):
+    """The number of the error that `verb` ends in, 0 for none."""
+    try:
+        verbs[verb](*words)
+        return 0
+    except OSError as error:
+        return error.errno
+
+
+def bound(host, source, port):
+    """Connects from this local port."""
+    sock = socket.socket(family(host))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, int(source)))
+    sock.connect((host, int(port)))
+    return sock.detach()
+
+
+def everything():
+    """Two pipes' ends, three sockets that are no TCP, two files and three others."""
+    local = [end.detach() for end in socket.socketpair()]
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
+    files = [os.open(path, os.O_RDONLY) for path in ("/", __file__, "/dev/null")]
+    epoll = select.epoll()
+    # A bare number, as all others: the object would close its own.
+    others = [os.eventfd(0), os.dup(epoll.fileno())]
+    epoll.close()
+    return " ".join(map(str, [*os.pipe(), *local, datagrams, *files, *others]))
 
 
 def shutdown(fd):
@@ -311,6 +368,12 @@ verbs = {
         "accept": accept,
         "read": read,
         "write": write,
+        "send": send,
+        "limit": limit,
+        "fill": fill,
+        "errno": errno_of,
+        "bound": bound,
+        "everything": everything,
         "shutdown": shutdown,
         "linger": linger,
         "keepalive": keepalive,

@@ -17,6 +17,7 @@
 //! Modules in reading order: [`line`](mod@line) what the observer prints, [`watch`] the observer as
 //! a process,
 //! [`app`] the watched programs, [`peer`] the other ends, [`ss`] and [`oracle`] the second opinion,
+//! [`facts`] what the kernel's side tells before anybody judges it,
 //! [`netns`], [`cgroup`], [`caps`] and [`sandbox`] the surroundings. [`fleet`] is apart from these: what the
 //! programs that `cargo xtask bench pool` compares have in common.
 //!
@@ -45,6 +46,7 @@ pub mod clock;
 pub mod corpus;
 pub mod daemon;
 pub mod events;
+pub mod facts;
 pub mod fleet;
 pub mod http;
 pub mod journald;

@@ -30,6 +30,8 @@ pub enum Line {
 pub struct Ready {
     /// `a` or `ab`.
     pub layers: String,
+    /// Whether MQTT client ids are seen.
+    pub names: bool,
     /// Sockets in the first snapshot.
     pub sockets: u64,
 }
@@ -210,6 +212,8 @@ pub struct Socket {
     pub born_before_observer: bool,
     /// `complete` or `reconstructed`.
     pub evidence: String,
+    /// The MQTT client id with which it connected.
+    pub client_id: Option<String>,
 }
 
 impl Socket {

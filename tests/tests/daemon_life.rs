@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What the systemd unit grants.
-const BY_THE_UNIT: [&str; 3] = ["bpf", "perfmon", "dac_read_search"];
+const BY_THE_UNIT: [&str; 4] = ["bpf", "perfmon", "dac_read_search", "net_admin"];
 
 /// What `WATCHDOG_USEC` says in these tests: long enough for a busy machine, short enough for them.
 const WATCHDOG: Duration = Duration::from_secs(3);
@@ -371,6 +371,7 @@ fn serve_by_the_unit(copy: &PublicCopy, wrapper: &[String]) {
     manager.until("READY=1");
     assert_harmless(daemon.pid());
     assert_eq!(daemon.metric("sockwarden_probe_layer{layer=\"b\"}"), Some(1.0));
+    assert_eq!(daemon.metric("sockwarden_probe_layer{layer=\"c\"}"), Some(1.0));
     let (_peer, fd) = leak(&mut app);
     let finding = daemon.await_finding("a finding", |it| is(it, app.pid()));
     assert_eq!(finding["holders"][0]["fd"], fd);

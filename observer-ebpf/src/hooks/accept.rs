@@ -1,16 +1,16 @@
 //! `syscalls/sys_exit_accept` and `sys_exit_accept4`: the descriptor and the owner of an incoming
-//! connection. Layer B.
+//! connection, or that there was no descriptor for it. Layer B.
 
 use aya_ebpf::{macros::tracepoint, programs::TracePointContext};
 use observer_ebpf::{
     counter::Counter,
-    record::{SocketRef, kind},
+    record::{SocketRef, call, errno, kind},
 };
 
 use super::syscall;
 use crate::{
     emit::{emit, header},
-    process::{current_start_ns, current_tgid, is_watched},
+    process::{current_start_ns, current_tgid, is_watched, report_refusal},
     sock,
 };
 
@@ -19,7 +19,12 @@ use crate::{
 pub fn accept(ctx: TracePointContext) -> u32 {
     let fd = syscall::result(&ctx);
     let tgid = current_tgid();
-    if fd < 0 || !is_watched(tgid) {
+    let is_refused = fd == -i64::from(errno::EMFILE) || fd == -i64::from(errno::ENFILE);
+    if fd < 0 && !is_refused || !is_watched(tgid) {
+        return 0;
+    }
+    if is_refused {
+        report_refusal(tgid, call::ACCEPT, -fd as u32);
         return 0;
     }
     // What accept(2) returns is a socket.

@@ -3,6 +3,7 @@
 mod accept;
 mod close;
 mod destroy;
+mod names;
 mod process;
 mod retransmit;
 mod snapshot;

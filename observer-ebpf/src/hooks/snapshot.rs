@@ -3,7 +3,11 @@
 //! `task_file` visits every open file of every process: the descriptors of TCP sockets, those in
 //! CLOSE included, which neither `ss` nor inet_diag can see. `tcp` visits the TCP sockets of the
 //! reader's network namespace: those without a descriptor too (waiting for accept(2), or orphans).
+//! On the way they count what watched processes have open, and local ports by destination.
 //! With `bpf_sock_from_file` 5.11, with the cookie 5.12. aya has no macro for iterators.
+
+mod open;
+mod routes;
 
 use core::ffi::c_void;
 
@@ -80,6 +84,25 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
         )
     };
     if task.is_null() || file.is_null() {
+        open::end(meta);
+        return None;
+    }
+    let mut file_kind = open::kind(file);
+    if let Some(sk) = tcp_of(file, file_kind) {
+        file_kind = open::Kind::Tcp;
+        // The kernel calls again for this file, which is counted then.
+        if !try_descriptor(meta, task, fd, sk).unwrap_or(true) {
+            return None;
+        }
+    }
+    open::count(meta, task, file_kind);
+    Some(())
+}
+
+/// The TCP socket that an open file is.
+#[inline(always)]
+fn tcp_of(file: *const u8, kind: open::Kind) -> Option<*const u8> {
+    if kind != open::Kind::Socket {
         return None;
     }
     // SAFETY: The verifier checks that `file` is one.
@@ -92,9 +115,12 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
         return None;
     }
     let family: u16 = load(sk, offset!(skc_family));
-    if family != AF_INET && family != AF_INET6 || !sock::is_tcp(sk) {
-        return None;
-    }
+    (family == AF_INET || family == AF_INET6).then_some(sk).filter(|sk| sock::is_tcp(*sk))
+}
+
+/// Writes the row of a descriptor that is to be reported; false if there was no room for it.
+#[inline(always)]
+fn try_descriptor(meta: *const Meta, task: *const u8, fd: u32, sk: *const u8) -> Option<bool> {
     let tgid = process::tgid(task);
     let cookie = sock::cookie(sk);
     let mut row = describe(sk, cookie)?;
@@ -113,8 +139,7 @@ fn try_task_file(ctx: *const TaskFile) -> Option<()> {
     row.fd = fd as i32;
     row.start_ns = process::start_ns(task);
     row.comm = process::comm(task);
-    write(meta, &row);
-    Some(())
+    Some(write(meta, &row))
 }
 
 #[inline(always)]
@@ -126,6 +151,16 @@ fn try_tcp(ctx: *const Tcp) -> Option<()> {
     if sk.is_null() {
         return None;
     }
+    if !try_socket(meta, sk).unwrap_or(true) {
+        return None;
+    }
+    routes::count(meta, sk);
+    Some(())
+}
+
+/// Writes the row of a socket that is to be reported; false if there was no room for it.
+#[inline(always)]
+fn try_socket(meta: *const Meta, sk: *const u8) -> Option<bool> {
     // Null for TIME_WAIT and for requests: they are no full sockets and hold no descriptor.
     let tcp = sock::tcp_sock(sk);
     if tcp.is_null() {
@@ -136,8 +171,7 @@ fn try_tcp(ctx: *const Tcp) -> Option<()> {
         return None;
     }
     let row = describe(tcp, cookie)?;
-    write(meta, &row);
-    Some(())
+    Some(write(meta, &row))
 }
 
 /// All that a row says of a socket by itself.
@@ -153,8 +187,7 @@ fn describe(sk: *const u8, cookie: u64) -> Option<Row> {
     let (write_seq, acked): (u32, u32) =
         (load(tcp, offset!(write_seq)), load(tcp, offset!(snd_una)));
     let (sent, received): (u32, u32) = (load(tcp, offset!(lsndtime)), load(tcp, offset!(lrcvtime)));
-    // SAFETY: Helpers without arguments.
-    let (time_ns, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    let (time_ns, jiffies) = now();
     let quiet = state == LISTEN || state == SYN_SENT;
     Some(Row {
         cookie,
@@ -182,16 +215,32 @@ fn describe(sk: *const u8, cookie: u64) -> Option<Row> {
     })
 }
 
+/// Writes a row; false if there was no room for it, so that the kernel will call again.
 #[inline(always)]
-fn write(meta: *const Meta, row: &Row) {
+fn write<T>(meta: *const Meta, row: &T) -> bool {
     // SAFETY: The verifier checks the sequence file and that the row is initialised memory.
     let refused = unsafe {
         let seq = (&raw const (*meta).seq).read_volatile();
-        bpf_seq_write(seq.cast(), core::ptr::from_ref(row).cast(), size_of::<Row>() as u32)
+        bpf_seq_write(seq.cast(), core::ptr::from_ref(row).cast(), size_of::<T>() as u32)
     };
     // -EOVERFLOW: the kernel hands out what it has and calls again for this file. Anything else
     // is a row that nobody will see.
     if refused != 0 && refused != -75 {
         count(Counter::RowTooLarge);
     }
+    refused == 0
+}
+
+/// The kernel's number for the walk that calls.
+#[inline(always)]
+fn walk(meta: *const Meta) -> u64 {
+    // SAFETY: The kernel passes it; the verifier checks the load.
+    unsafe { (&raw const (*meta).session_id).read_volatile() }
+}
+
+/// The clock and the kernel's tick counter.
+#[inline(always)]
+fn now() -> (u64, u64) {
+    // SAFETY: Helpers without arguments.
+    unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) }
 }

@@ -9,7 +9,7 @@ use aya_log_ebpf::warn;
 use observer_ebpf::{
     AF_INET,
     counter::Counter,
-    record::{BriefChange, StateChange, change, kind},
+    record::{BriefChange, StateChange, call, change, errno, kind},
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
@@ -18,7 +18,7 @@ use crate::{
     maps::{Listener, config},
     process::{
         closing_descriptor, connecting_descriptor, current_comm, current_start_ns, current_tgid,
-        is_watched,
+        is_watched, report_refusal,
     },
     sock::{self, bytes},
     watch,
@@ -76,6 +76,14 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
                 let port = u32::from(sock::lasting_port(tcp));
                 watch::unlisten(Listener { netns: ends.netns, port });
             }
+        }
+    }
+    // connect(2) itself gives up before it has a local port: all of them are taken
+    // (`inet_hash_connect` in `tcp_v4_connect`). Refused, timed out and unreachable ones had one.
+    if old == SYN_SENT && new == CLOSE {
+        let tcp = sock::tcp_sock(sk);
+        if !tcp.is_null() && sock::lasting_port(tcp) == 0 {
+            report_refusal(tgid, call::CONNECT, errno::EADDRNOTAVAIL);
         }
     }
     let mut flags = if by_owner { change::BY_OWNER } else { 0 };

@@ -50,6 +50,9 @@ enum Verdict {
     Red,
 }
 
+/// The row about the layer without which nothing works.
+const LAYER_A: &str = "privileges, layer A";
+
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Row {
@@ -107,9 +110,15 @@ fn rows(daemon: Option<u32>) -> Vec<Row> {
         statistics(number("/proc/sys/kernel/bpf_stats_enabled")),
         descriptors(getrlimit(Resource::Nofile)),
     ];
-    for layers in [Layers::A, Layers::Ab] {
-        rows.push(privileges(layers, &probe::may_observe(layers), daemon.is_some()));
-    }
+    let has_daemon = daemon.is_some();
+    let layers = [
+        (LAYER_A, "CAP_BPF and CAP_PERFMON", probe::may_observe(Layers::A)),
+        ("privileges, layer B", "and CAP_DAC_READ_SEARCH", probe::may_observe(Layers::Ab)),
+        ("privileges, layer C", "and CAP_NET_ADMIN", probe::may_see_names()),
+    ];
+    let is_needed = |what| what == LAYER_A && !has_daemon;
+    let privileges = |(what, bar, answer)| privileges(what, bar, is_needed(what), &answer);
+    rows.extend(layers.map(privileges));
     rows.push(match daemon {
         None => Row::new("daemon", "does not run", "any"),
         Some(pid) => running(pid, &Remaining::of_process(pid)),
@@ -195,13 +204,14 @@ fn descriptors(limit: Rlimit) -> Row {
     }
 }
 
-/// `daemon`: somebody who has the privileges runs already, so nobody needs ours.
-fn privileges(layers: Layers, answer: &Result<(), ProbeError>, daemon: bool) -> Row {
-    let (what, bar) = match layers {
-        Layers::A => ("privileges, layer A", "CAP_BPF and CAP_PERFMON"),
-        Layers::Ab => ("privileges, layer B", "and CAP_DAC_READ_SEARCH"),
-    };
-    let verdict = if daemon || layers == Layers::Ab { Verdict::Yellow } else { Verdict::Red };
+/// `is_needed`: nothing works without this layer, and no daemon that has the privileges runs.
+fn privileges(
+    what: &'static str,
+    bar: &'static str,
+    is_needed: bool,
+    answer: &Result<(), ProbeError>,
+) -> Row {
+    let verdict = if is_needed { Verdict::Red } else { Verdict::Yellow };
     match answer {
         Ok(()) => Row::new(what, "enough", bar),
         Err(ProbeError::NotPermitted { missing }) => {
@@ -300,11 +310,10 @@ mod tests {
             (descriptors(limit(Some(DESCRIPTORS))), Green, ""),
             (descriptors(limit(None)), Green, ""),
             (descriptors(limit(Some(DESCRIPTORS - 1))), Yellow, "LimitNOFILE"),
-            (privileges(Layers::A, &Ok(()), false), Green, ""),
-            (privileges(Layers::A, &not_permitted(), false), Red, "root"),
-            (privileges(Layers::A, &not_permitted(), true), Yellow, "root"),
-            (privileges(Layers::Ab, &not_permitted(), false), Yellow, "root"),
-            (privileges(Layers::A, &Err(ProbeError::PidNamespace), false), Red, "--pid=host"),
+            (privileges(LAYER_A, "", true, &Ok(())), Green, ""),
+            (privileges(LAYER_A, "", true, &not_permitted()), Red, "root"),
+            (privileges(LAYER_A, "", false, &not_permitted()), Yellow, "root"),
+            (privileges(LAYER_A, "", true, &Err(ProbeError::PidNamespace)), Red, "--pid=host"),
             (running(7, &Err(denied.into())), Yellow, "root"),
         ];
         for (row, verdict, remedy) in cases {

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use observer_ebpf::counter::Counter;
+
 use super::losses::Losses;
 use crate::{
     clock::{self, WallClock},
@@ -50,6 +52,8 @@ impl Sink for Alarm {
                 self.journal.send(finding, clock::now());
                 self.desk.tell(News::Finding(Arc::new(finding.clone())));
             }
+            // No record is lost: the metrics tell it.
+            Report::Loss { cause, .. } if cause == Counter::ConnectNotRead.name() => {}
             Report::Loss { cause, lost } => {
                 self.losses.add(cause, lost);
                 self.desk.tell(News::Loss { cause, lost });

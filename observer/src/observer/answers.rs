@@ -56,6 +56,7 @@ impl Observer {
         Reading {
             time: clock::now(),
             layers: self.layers(),
+            names: self.sees_names(),
             processes: self.processes(),
             sockets: table.len(),
             socket_capacity: table.capacity(),

@@ -15,7 +15,7 @@ pub enum ProbeError {
     /// The operator: run with privileges.
     #[error(
         "not permitted: watching needs {missing}. Run it as root (`sudo sockwarden ...`), or grant \
-         the service CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH"
+         the service CAP_BPF, CAP_PERFMON, CAP_DAC_READ_SEARCH and CAP_NET_ADMIN"
     )]
     NotPermitted {
         /// The capabilities that are missing.

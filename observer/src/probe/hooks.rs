@@ -34,7 +34,10 @@ pub(super) const CONNECTING: [u32; 3] =
 /// Number of close.
 pub(super) const CLOSING: u32 = libc::SYS_close as u32;
 
-/// All programs. The changes of state come last, when everything that follows them is there.
+/// Number of socket.
+pub(super) const MAKING: u32 = libc::SYS_socket as u32;
+
+/// All programs but that of layer C. The changes of state come last, when everything that follows them is there.
 pub(super) const HOOKS: &[Hook] = &[
     Hook {
         program: "task_file",

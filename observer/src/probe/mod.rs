@@ -20,6 +20,7 @@ use observer_ebpf::{
     COMM_LEN,
     config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL},
     counter::Counter,
+    row::{RouteCount, RouteKey},
 };
 
 use crate::reading::ProgramCost;
@@ -33,7 +34,9 @@ pub use tracefs::TRACEFS;
 mod btf;
 mod error;
 mod hooks;
+mod names;
 mod offsets;
+mod ports;
 mod privileges;
 mod tracefs;
 
@@ -44,6 +47,15 @@ mod tracefs;
 /// [`ProbeError::NotPermitted`] and [`ProbeError::PidNamespace`].
 pub fn may_observe(layers: Layers) -> Result<(), ProbeError> {
     privileges::check(layers)
+}
+
+/// Fails if this process may not see MQTT client ids (layer C).
+///
+/// # Errors
+///
+/// [`ProbeError::NotPermitted`].
+pub fn may_see_names() -> Result<(), ProbeError> {
+    privileges::check_names()
 }
 
 /// Bytes of a row of a snapshot.
@@ -100,9 +112,12 @@ pub struct Probe {
     watched: HashMap<MapData, u32, u32>,
     comms: HashMap<MapData, [u8; COMM_LEN], u32>,
     ports: HashMap<MapData, u32, u32>,
+    routes: HashMap<MapData, RouteKey, RouteCount>,
+    port_range: (u16, u16),
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     layers: Layers,
+    nameless: Option<String>,
     rows: Vec<u8>,
 }
 
@@ -129,6 +144,7 @@ impl Probe {
         let btf = Btf::parse(&kernel_btf, Endianness::default())
             .map_err(|error| ProbeError::using("typed", &error))?;
         let (layers, degraded) = choose_layers(options.layers)?;
+        let port_range = ports::range();
         let config = Config {
             watch_all: options.watch_all.into(),
             refs_bias: layout.refs_bias,
@@ -138,6 +154,9 @@ impl Probe {
             closing: hooks::CLOSING,
             quiet: options.quiet.into(),
             ports: options.watch_ports.into(),
+            making: hooks::MAKING,
+            port_range: [port_range.0.into(), port_range.1.into()],
+            many_ports: ports::many(port_range),
         };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -149,17 +168,24 @@ impl Probe {
         // The program's own rare diagnostics. A build without any has no map for them.
         let logger = EbpfLogger::init(&mut ebpf).ok();
         let links = hooks::attach(&mut ebpf, &btf, layers)?;
+        let nameless = match options.layers {
+            Some(Layers::A) => Some("only layer A was asked for".to_owned()),
+            _ => names::attach(&mut ebpf).err(),
+        };
         Ok(Started {
             probe: Self {
                 ring: map(&mut ebpf, "RING")?,
                 watched: map(&mut ebpf, "WATCHED")?,
                 comms: map(&mut ebpf, "COMMS")?,
                 ports: map(&mut ebpf, "PORTS")?,
+                routes: map(&mut ebpf, "ROUTES")?,
+                port_range,
                 counters: map(&mut ebpf, "COUNTERS")?,
                 ebpf,
                 _links: links,
                 logger,
                 layers,
+                nameless,
                 rows: Vec::new(),
             },
             degraded,
@@ -169,6 +195,22 @@ impl Probe {
     /// The layers that are attached.
     pub fn layers(&self) -> Layers {
         self.layers
+    }
+
+    /// Why MQTT client ids are not seen (layer C); `None` if they are.
+    pub fn nameless(&self) -> Option<&str> {
+        self.nameless.as_deref()
+    }
+
+    /// First and last of the local ports that the kernel gives to connect(2) in our network
+    /// namespace, as it was at the start.
+    pub fn port_range(&self) -> (u16, u16) {
+        self.port_range
+    }
+
+    /// How many local ports the last walk over sockets has found on a route.
+    pub fn ports_in_use(&self, route: &RouteKey) -> Option<RouteCount> {
+        self.routes.get(route, 0).ok()
     }
 
     /// Hands every record that is in the ring to `consume`, oldest first.
@@ -212,12 +254,13 @@ impl Probe {
     /// What each program has cost since it was loaded: runs and time. All zero where the kernel
     /// does not count (`kernel.bpf_stats_enabled`).
     pub fn costs(&self) -> Vec<ProgramCost> {
-        let cost = |hook: &hooks::Hook| {
-            let info = self.ebpf.program(hook.program)?.info().ok()?;
+        let cost = |name: &'static str| {
+            let info = self.ebpf.program(name)?.info().ok()?;
             let (runs, time) = (info.run_count(), info.run_time());
-            Some(ProgramCost { name: hook.program, runs, time })
+            Some(ProgramCost { name, runs, time })
         };
-        hooks::HOOKS.iter().filter_map(cost).collect()
+        let programs = hooks::HOOKS.iter().map(|hook| hook.program).chain([names::PROGRAM]);
+        programs.filter_map(cost).collect()
     }
 
     /// Sums of the counters over all CPUs, in the order of [`Counter::ALL`].

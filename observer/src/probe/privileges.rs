@@ -4,6 +4,7 @@ use super::{Layers, error::ProbeError};
 
 /// Bits of `CapEff` (include/uapi/linux/capability.h).
 const DAC_READ_SEARCH: u32 = 2;
+const NET_ADMIN: u32 = 12;
 const SYS_ADMIN: u32 = 21;
 const PERFMON: u32 = 38;
 const BPF: u32 = 39;
@@ -13,10 +14,7 @@ const HOST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Fails if a capability that `layers` needs is missing.
 pub(super) fn check(layers: Layers) -> Result<(), ProbeError> {
-    let effective = procfs::process::Process::myself()
-        .and_then(|process| process.status())
-        .map_or(u64::MAX, |status| status.capeff);
-    let missing = missing(effective, layers);
+    let missing = missing(effective(), layers);
     if !missing.is_empty() {
         return Err(ProbeError::NotPermitted { missing });
     }
@@ -28,9 +26,28 @@ pub(super) fn check(layers: Layers) -> Result<(), ProbeError> {
     Ok(())
 }
 
+/// Fails if CAP_NET_ADMIN is missing, which layer C needs besides the others.
+pub(super) fn check_names() -> Result<(), ProbeError> {
+    if has(effective(), NET_ADMIN) {
+        return Ok(());
+    }
+    let missing = "CAP_NET_ADMIN (to see MQTT client ids, layer C)".to_owned();
+    Err(ProbeError::NotPermitted { missing })
+}
+
+fn effective() -> u64 {
+    procfs::process::Process::myself()
+        .and_then(|process| process.status())
+        .map_or(u64::MAX, |status| status.capeff)
+}
+
+fn has(effective: u64, bit: u32) -> bool {
+    effective >> bit & 1 == 1
+}
+
 /// The capabilities that are missing, in words; empty if none is.
 fn missing(effective: u64, layers: Layers) -> String {
-    let has = |bit: u32| effective >> bit & 1 == 1;
+    let has = |bit: u32| has(effective, bit);
     if has(SYS_ADMIN) {
         // Includes CAP_BPF and CAP_PERFMON (capabilities(7)).
         return String::new();

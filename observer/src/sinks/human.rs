@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use jiff::tz::TimeZone;
+use observer_ebpf::counter::Counter;
 
 use super::{Palette, Report, Sink, Summary};
 use crate::{
@@ -176,7 +177,7 @@ impl<W: Write> Human<W> {
 impl<W: Write> Sink for Human<W> {
     fn report(&mut self, report: Report<'_>, clock: WallClock) -> io::Result<()> {
         match report {
-            Report::Ready { layers, sockets } => {
+            Report::Ready { layers, sockets, names: _ } => {
                 let noun = if sockets == 1 { "socket" } else { "sockets" };
                 let line = format!(
                     "watching {sockets} {noun} (layers {}); a finding opens when its budget has \
@@ -188,6 +189,10 @@ impl<W: Write> Sink for Human<W> {
             Report::Transition(_) if !self.transitions => Ok(()),
             Report::Transition(seen) => self.transition(seen, clock),
             Report::Finding(finding) => self.finding(finding, clock),
+            Report::Loss { cause, lost } if cause == Counter::ConnectNotRead.name() => {
+                let line = format!("{lost} MQTT client ids could not be read ({cause})");
+                writeln!(self.out, "{}", self.palette.faint(&line))
+            }
             Report::Loss { cause, lost } => {
                 let line = format!(
                     "{lost} records lost ({cause}); a snapshot sets the table right, and findings \

@@ -37,8 +37,8 @@ impl<W: Write> Json<W> {
 impl<W: Write> Sink for Json<W> {
     fn report(&mut self, report: Report<'_>, clock: WallClock) -> io::Result<()> {
         match report {
-            Report::Ready { layers, sockets } => {
-                self.line(&Line::Ready { layers: layers.name(), sockets })
+            Report::Ready { layers, names, sockets } => {
+                self.line(&Line::Ready { layers: layers.name(), names, sockets })
             }
             Report::Transition(_) if !self.transitions => Ok(()),
             Report::Transition(seen) => self.line(&Line::transition(seen, clock)),
@@ -74,6 +74,7 @@ impl<W: Write> Sink for Json<W> {
 enum Line<'a> {
     Ready {
         layers: &'static str,
+        names: bool,
         sockets: usize,
     },
     Transition {

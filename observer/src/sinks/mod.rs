@@ -23,6 +23,8 @@ pub enum Report<'a> {
     Ready {
         /// What is attached.
         layers: Layers,
+        /// Whether MQTT client ids are seen (layer C).
+        names: bool,
         /// Sockets known.
         sockets: usize,
     },

@@ -80,7 +80,8 @@ pub(super) fn section() -> Section {
                 default: r#""auto""#.into(),
                 allowed: r#""auto", "a" or "ab""#,
                 meaning: "How much of the kernel to hook: a, changes of state; ab, descriptors too, \
-                    at once and not only with the next snapshot.",
+                    at once and not only with the next snapshot. MQTT client ids are seen with \
+                    ab and auto.",
                 reason: "auto takes the most that this host allows.",
                 reload: Reload::Restart,
             },

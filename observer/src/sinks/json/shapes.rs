@@ -136,6 +136,9 @@ pub struct Socket {
     pub born_before_observer: bool,
     /// `complete` or `reconstructed`.
     pub evidence: String,
+    /// The MQTT client id with which it connected, as far as it was seen; untrusted text.
+    #[serde(default)]
+    pub client_id: Option<String>,
 }
 
 /// A descriptor.
@@ -266,6 +269,7 @@ impl Socket {
             since: rfc3339(clock.wall(socket.state_since)),
             born_before_observer: socket.born_before_observer,
             evidence: evidence.code().to_owned(),
+            client_id: socket.client.as_ref().map(|client| client.client_id.to_string()),
         }
     }
 }

@@ -37,6 +37,7 @@ fn each_number_stands_under_its_name() {
         ("sockwarden_records_lost_total{cause=\"watch-map-full\"}", 0.0),
         ("sockwarden_probe_layer{layer=\"a\"}", 1.0),
         ("sockwarden_probe_layer{layer=\"b\"}", 1.0),
+        ("sockwarden_probe_layer{layer=\"c\"}", 1.0),
         ("sockwarden_table_sockets", 10.0),
         ("sockwarden_table_sockets_limit", 11.0),
         ("sockwarden_snapshots_total", 3.0),
@@ -237,10 +238,11 @@ fn without_a_pool_only_the_name_of_the_article_is_left_of_it() {
 
 #[test]
 fn layer_b_that_is_not_there_is_a_zero() {
-    let reading = Reading { layers: Layers::A, ..reading() };
+    let reading = Reading { layers: Layers::A, names: false, ..reading() };
     let rendered = parse(&render(&reading, None, &own()));
     assert_eq!(rendered["sockwarden_probe_layer{layer=\"a\"}"], 1.0);
     assert_eq!(rendered["sockwarden_probe_layer{layer=\"b\"}"], 0.0);
+    assert_eq!(rendered["sockwarden_probe_layer{layer=\"c\"}"], 0.0);
 }
 
 #[test]
@@ -498,6 +500,7 @@ fn reading() -> Reading {
     Reading {
         time: MonoTime(1_000_000_000),
         layers: Layers::Ab,
+        names: true,
         processes: vec![process(42, "python3", 1), node],
         sockets: 10,
         socket_capacity: 11,

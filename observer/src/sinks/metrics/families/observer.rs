@@ -139,13 +139,15 @@ pub(super) const FAMILIES: &[Family] = &[
         unit: "0 or 1",
         labels: &["layer"],
         help: "Whether a layer of programs is attached: a changes of state and snapshots, b \
-            descriptors of connect, accept and close.",
-        advice: "Without layer b the holders of a socket are known only from snapshots; \
-            `sockwarden check` says what it is missing.",
+            descriptors of connect, accept and close, c MQTT client ids.",
+        advice: "Without layer b the holders of a socket are known only from snapshots, and \
+            without layer c nothing is said of client ids. `sockwarden check` says what is \
+            missing.",
         query: "sockwarden_probe_layer{layer=\"b\"} == 0",
         fill: Fill::Observer(|reading, out| {
             out.labelled(&["a"], true);
             out.labelled(&["b"], reading.layers == Layers::Ab);
+            out.labelled(&["c"], reading.names);
         }),
     },
     Family {
