@@ -7,6 +7,7 @@
 
 mod agenda;
 mod asking;
+mod claims;
 mod registry;
 mod trends;
 mod tuned;
@@ -15,6 +16,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use self::{agenda::Agenda, asking::Asking, tuned::Standing};
 use crate::{
+    claims::Claims,
     detect::{Budgets, Kind, Verdict, judge},
     incident::{Book, Finding, FindingEvent, Incident, Subject, Trigger},
     ledger::{self, Ledger},
@@ -130,6 +132,8 @@ pub struct Correlator {
     /// The pool's registry, if there is one.
     ledger: Option<Ledger>,
     claims_agenda: Agenda,
+    /// What other processes claim.
+    claims: Claims,
     trends: Trends,
     asking: Asking,
     /// Records were lost at this time, and no snapshot has begun since.
@@ -165,6 +169,7 @@ impl Correlator {
             agenda: Agenda::default(),
             ledger: None,
             claims_agenda: Agenda::default(),
+            claims: Claims::default(),
             trends: Trends::new(config.thresholds, now),
             asking: Asking::new(interval, config.suspicion_gap, now),
             lost_at: None,
@@ -184,6 +189,9 @@ impl Correlator {
             _ => Trigger::Event,
         };
         self.tell_ledger(&event, trigger);
+        if let KernelEvent::Exited { process, .. } = event {
+            self.claims.exited(process);
+        }
         self.trends.handle_event(&event);
         if let KernelEvent::Transition(transition) = event {
             let seen = self.seen(transition);
@@ -224,6 +232,7 @@ impl Correlator {
             self.evaluate(cookie, ended, Trigger::Snapshot, authority);
         }
         self.show_ledger(&snapshot, may_open, authority);
+        self.show_claims(began, ended, authority);
         self.trends.handle_snapshot(&snapshot, &self.table);
         self.judge_trends(ended);
         if !is_complete {
@@ -260,14 +269,20 @@ impl Correlator {
             self.agenda.set(cookie, next);
         }
         self.time_ledger(now);
+        self.time_claims(now);
         self.time_trends(now);
         self.ask(now);
     }
 
     /// When [`Self::handle_timeout`] is needed next.
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        let agendas =
-            [self.agenda.next(), self.claims_agenda.next(), self.trends.next(), self.asking.next()];
+        let agendas = [
+            self.agenda.next(),
+            self.claims_agenda.next(),
+            self.claims.next(),
+            self.trends.next(),
+            self.asking.next(),
+        ];
         agendas.into_iter().flatten().min()
     }
 
@@ -321,6 +336,7 @@ impl Correlator {
         for change in self.table.take_changes() {
             match change {
                 Change::Touched(cookie) => {
+                    self.claims.touched(cookie, &self.table);
                     self.evaluate(cookie, now, trigger, Authority::Review);
                     self.review_claim(cookie, now, trigger);
                 }
@@ -346,6 +362,7 @@ impl Correlator {
         for kind in Kind::OF_SOCKETS {
             self.ignored.forget(Subject::Socket(cookie), kind);
         }
+        self.claims.left(cookie, gone, now);
         for finding in self.book.left(cookie, gone, now) {
             self.outputs.push_back(Output::Finding(finding));
         }

@@ -3,10 +3,11 @@
 //! The observer's loop answers between two looks at the kernel, from one consistent table. Nobody
 //! else ever waits for a lock of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
+    claims,
     detect::Kind,
     incident::Finding,
     model::{Cookie, Holder, TcpState},
@@ -40,6 +41,20 @@ pub enum Question {
     },
     /// Sockets, by cookie.
     Sockets(SocketFilter, oneshot::Sender<Sockets>),
+    /// What a process says of its sockets.
+    Claims(Claiming, oneshot::Sender<Result<claims::Counts, claims::Refusal>>),
+}
+
+/// What a process says of its sockets.
+#[derive(Clone, Debug)]
+pub struct Claiming {
+    /// The process: whoever asks has made sure that it may speak for it.
+    pub pid: u32,
+    /// In order.
+    pub statements: Vec<claims::Statement>,
+    /// With [`claims::Statement::Begin`]: the stream has ended when nobody has the other end of
+    /// this any more.
+    pub stream: Option<Weak<()>>,
 }
 
 /// Findings.
@@ -143,6 +158,22 @@ impl Desk {
     /// [`Gone`].
     pub async fn sockets(&self, filter: SocketFilter) -> Result<Sockets, Gone> {
         self.ask(|reply| Question::Sockets(filter, reply)).await
+    }
+
+    /// Tells what a process says of its sockets.
+    ///
+    /// # Errors
+    ///
+    /// [`Gone`], or why it was refused.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was told may have been taken in though nobody waits for the answer.
+    pub async fn claims(
+        &self,
+        claiming: Claiming,
+    ) -> Result<Result<claims::Counts, claims::Refusal>, Gone> {
+        self.ask(|reply| Question::Claims(claiming, reply)).await
     }
 
     /// What happens from now on.

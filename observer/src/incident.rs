@@ -176,13 +176,13 @@ impl Finding {
     }
 }
 
-/// What the pool's registry says of the socket of a finding.
+/// What the registry says of the socket of a finding: the pool's, or that of a process that claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceFacts {
     /// Whose socket it is, as the application named the device: untrusted text.
     pub device: Arc<str>,
-    /// Which of its sessions.
-    pub generation: u32,
+    /// Which of its sessions; `None` for a claim of another process, which has no numbers.
+    pub generation: Option<u32>,
     /// The device's other live socket, in an overlap.
     pub other: Option<Cookie>,
     /// For how long both were alive.

@@ -240,7 +240,7 @@ impl Ledger {
         let overlap = (kind == Kind::Overlap).then(|| self.overlap(cookie)).flatten();
         Some(DeviceFacts {
             device: Arc::from(claim.device.as_str()),
-            generation: claim.generation,
+            generation: Some(claim.generation),
             other: overlap.map(|overlap| overlap.other),
             overlap: overlap.map(|overlap| overlap.length),
         })

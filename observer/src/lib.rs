@@ -24,6 +24,7 @@ pub mod model;
 
 // What is decided, without clock, IO, logs or chance.
 pub mod cgroup;
+pub mod claims;
 pub mod correlate;
 pub mod decode;
 pub mod detect;

@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod claiming;
 mod places;
 mod tally;
 
@@ -36,7 +37,7 @@ use crate::{
     tuning::Rule,
 };
 
-use self::{places::Places, tally::Tally};
+use self::{claiming::ClaimStreams, places::Places, tally::Tally};
 
 /// Longest time between two looks at the ring while records come. Nobody is woken for a record,
 /// so this bounds how late the stream is; 20 ms cost a tenth of a percent of a core.
@@ -102,6 +103,7 @@ pub struct Observer {
     probe: Probe,
     correlator: Correlator,
     join: Option<Join>,
+    claim_streams: ClaimStreams,
     tally: Tally,
     places: Places,
     /// Processes that the selection named and found.
@@ -147,6 +149,7 @@ impl Observer {
             probe,
             correlator: Correlator::new(core, now),
             join: None,
+            claim_streams: ClaimStreams::default(),
             tally: Tally::default(),
             places: Places::default(),
             watched,
@@ -247,6 +250,7 @@ impl Observer {
         }
         self.drain();
         self.read_registry();
+        self.end_claim_streams(now);
         self.account(now, sink)?;
         self.correlator.handle_timeout(now);
         self.report(sink)?;

@@ -56,6 +56,12 @@ pub(crate) fn without_sockets(pid: u32) -> Option<ProcessReading> {
     })
 }
 
+/// The real and the effective user of a process; `None` if there is none of this number.
+pub(crate) fn users(pid: u32) -> Option<(u32, u32)> {
+    let status = open(pid).and_then(|process| process.status()).ok()?;
+    Some((status.ruid, status.euid))
+}
+
 fn open(pid: u32) -> ProcResult<Process> {
     Process::new(i32::try_from(pid).unwrap_or(i32::MAX))
 }

@@ -56,11 +56,17 @@ impl App {
     /// `apps/app.js` by another name: `program` becomes a link to Node.
     #[track_caller]
     pub fn node_as(program: &Path) -> Self {
+        Self::node_script_as(program, "app.js")
+    }
+
+    /// A script of `apps/` for Node, by another name: `program` becomes a link to Node.
+    #[track_caller]
+    pub fn node_script_as(program: &Path, name: &str) -> Self {
         let paths = env::var_os("PATH").unwrap_or_default();
         let node = env::split_paths(&paths).map(|path| path.join("node")).find(|it| it.is_file());
         let node = node.expect("node is installed: `cargo xtask setup`");
         std::os::unix::fs::symlink(node, program).expect("the link can be made");
-        Self::spawn(&[], &[program.as_os_str(), script("app.js").as_os_str()])
+        Self::spawn(&[], &[program.as_os_str(), script(name).as_os_str()])
     }
 
     /// The Rust program.

@@ -97,7 +97,7 @@ fn finding(kind: Kind, event: FindingEvent, id: u64, name: &str) -> Finding {
         detail: None,
         device: Some(DeviceFacts {
             device: name.into(),
-            generation: 3,
+            generation: Some(3),
             other: Some(Cookie(1)),
             overlap: Some(Duration::from_micros(250)),
         }),

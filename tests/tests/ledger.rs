@@ -202,7 +202,7 @@ fn the_socket_of_foreign_code_is_an_orphan_until_it_is_closed() {
     program.order("foreign");
     let orphan = program.await_opened("orphan");
     assert_first_holder(&orphan, program.pid());
-    assert_says(&orphan, &["a broker of the pool", "without a claim"]);
+    assert_says(&orphan, &["a broker of its devices", "without a claim"]);
     program.order("foreign-end");
     program.await_finding("orphan", "cleared");
     assert_eq!(program.opened(), ["orphan"]);

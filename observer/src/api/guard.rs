@@ -61,6 +61,10 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
 async fn admit(app: &App, door: &Door, request: Request) -> Result<Request, ApiError> {
     let (parts, body) = request.into_parts();
     gate::check(door, &app.rule, &parts)?;
+    if routes::claims::is_stream(&parts.uri) {
+        // It has no end: the route reads it line by line.
+        return Ok(Request::from_parts(parts, body));
+    }
     let limits = &app.backend.limits;
     let told = parts
         .headers
@@ -75,6 +79,9 @@ async fn admit(app: &App, door: &Door, request: Request) -> Result<Request, ApiE
 }
 
 async fn answer(app: &App, request: Request, next: Next) -> Response {
+    if routes::claims::is_stream(request.uri()) {
+        return next.run(request).await;
+    }
     let patience = patience(app, &request);
     match timeout(patience, next.run(request)).await {
         Ok(answer) => answer,

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use utoipa::OpenApi;
 
-use super::routes::{daemon, devices, kernel, publish, streams};
+use super::routes::{claims, daemon, devices, kernel, publish, streams};
 
 /// The document as indented JSON, as it stands in `docs/openapi.json`.
 pub fn document() -> &'static str {
@@ -48,6 +48,8 @@ pub fn page() -> String {
         devices::reconnect,
         devices::reconnect_all,
         publish::publish,
+        claims::put,
+        claims::stream,
         streams::events,
         streams::messages
     )

@@ -1,5 +1,6 @@
 //! EDGE: what can be asked: one table from which the router and the document are checked.
 
+pub(super) mod claims;
 pub(super) mod daemon;
 pub(super) mod devices;
 pub(super) mod kernel;
@@ -12,7 +13,7 @@ use axum::{
     Router,
     http::StatusCode,
     middleware,
-    routing::{MethodRouter, delete, get, post},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use tokio::sync::watch;
 
@@ -51,7 +52,7 @@ impl App {
 type Route = (&'static str, &'static str, fn() -> MethodRouter<App>);
 
 /// Everything that can be asked.
-pub(super) const ROUTES: [Route; 15] = [
+pub(super) const ROUTES: [Route; 17] = [
     ("get", "/healthz", || get(daemon::healthz)),
     ("get", "/readyz", || get(daemon::readyz)),
     ("get", "/metrics", || get(daemon::metrics)),
@@ -66,6 +67,8 @@ pub(super) const ROUTES: [Route; 15] = [
     ("post", "/api/v1/devices/{id}/publish", || post(publish::publish)),
     // Not below `devices`, where it would hide a device of this name.
     ("post", "/api/v1/reconnect", || post(devices::reconnect_all)),
+    ("put", "/api/v1/claims", || put(claims::put)),
+    ("post", "/api/v1/claims/stream", || post(claims::stream)),
     ("get", "/api/v1/events", || get(streams::events)),
     ("get", "/api/v1/messages", || get(streams::messages)),
 ];

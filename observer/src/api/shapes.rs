@@ -1,5 +1,6 @@
 //! PURE. What the API sends and takes, as JSON. Findings and sockets are those of `--json`.
 
+mod claims;
 mod event;
 mod message;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
+    claims::{ClaimLine, ClaimShape, ClaimStage, Claims, ClaimsTaken, Retraction},
     event::{News, PoolEvent},
     message::{Message, MessageNews},
 };

@@ -88,6 +88,8 @@ pub(super) struct Kernel {
     cookies: u64,
     programs: u32,
     events: Vec<KernelEvent>,
+    /// The next connection gets the addresses of this one.
+    reused: Option<Ends>,
 }
 
 impl Kernel {
@@ -99,6 +101,7 @@ impl Kernel {
             cookies: 0,
             programs: 0,
             events: Vec::new(),
+            reused: None,
         };
         for pid in 1..=processes {
             let key = ProcessKey { pid, start_ns: u64::from(pid) };
@@ -111,6 +114,11 @@ impl Kernel {
     /// What it has told since this was last called.
     pub(super) fn events(&mut self) -> Vec<KernelEvent> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Gives the next connection the addresses of this one.
+    pub(super) fn reuse_port(&mut self, cookie: Cookie) {
+        self.reused = self.sockets.get(&cookie).map(|sock| sock.ends);
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -487,10 +495,11 @@ impl Kernel {
         let cookie = Cookie(self.cookies);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let port = 30_000 + u16::try_from(self.cookies % 30_000).unwrap_or_default();
+        let ends = Ends::new((address, port), (address, 1883));
         let sock = Sock {
             state,
             state_since: self.now,
-            ends: Ends::new((address, port), (address, 1883)),
+            ends: self.reused.take().unwrap_or(ends),
             copied: 1,
             received: 1,
             written: 1,

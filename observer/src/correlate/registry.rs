@@ -111,6 +111,10 @@ impl Correlator {
     ) -> Option<MonoTime> {
         let mut first_due = None;
         for kind in Kind::OF_REGISTRY {
+            if self.claims.has_open(cookie, kind) {
+                // Another process claims it: it is none of the pool's.
+                continue;
+            }
             let subject = Subject::Socket(cookie);
             let Allowance { budget, exemption } = self.claim_allowance(kind, cookie, now);
             let verdict = self.judge_claim(kind, cookie, now, budget);
@@ -188,7 +192,7 @@ impl Correlator {
     }
 
     /// Whether what is said about a socket is proved.
-    fn may_open(
+    pub(super) fn may_open(
         &self,
         kind: Kind,
         cookie: Cookie,

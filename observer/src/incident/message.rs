@@ -178,6 +178,7 @@ pub(super) fn registry(finding: &Finding) -> String {
     let device = device(finding.device.as_ref());
     let state = finding.socket.map_or(TcpState::Close, |socket| socket.state);
     let mut message = match finding.kind {
+        Kind::Ghost | Kind::Overlap if is_foreign(finding) => foreign(finding, state),
         Kind::Ghost if state == TcpState::Close => format!(
             "{device} is online in the registry, but its socket to {peer} has been gone for {age}"
         ),
@@ -196,11 +197,38 @@ pub(super) fn registry(finding: &Finding) -> String {
             )
         }
         _ => format!(
-            "{who} has held {fd} to {peer}, a broker of the pool, without a claim for {age}"
+            "{who} has held {fd} to {peer}, a broker of its devices, without a claim for {age}{}",
+            if is_foreign(finding) { format!("; it was that of {device}") } else { String::new() }
         ),
     };
     others(&mut message, finding);
     message
+}
+
+/// Whether a device of another process's registry is in it: sessions have no numbers there.
+fn is_foreign(finding: &Finding) -> bool {
+    finding.device.as_ref().is_some_and(|facts| facts.generation.is_none())
+}
+
+/// Where the registry of another process and the kernel differ.
+fn foreign(finding: &Finding, state: TcpState) -> String {
+    let who = name(&finding.comm, finding.process);
+    let (fd, peer, age) = (fd(finding), peer(finding), short(finding.age()));
+    let device = device(finding.device.as_ref());
+    match finding.kind {
+        Kind::Overlap => format!(
+            "{device} of {who} has had two live sockets to {peer} for {age}, {fd} is the newer one"
+        ),
+        _ if state == TcpState::Close && finding.holders.is_empty() => format!(
+            "{device} is online in the registry of {who}, but its socket to {peer} has been gone \
+             for {age}"
+        ),
+        _ => format!(
+            "{device} is online in the registry of {who}, but its socket to {peer}{} has been in \
+             {state} for {age}",
+            if finding.holders.is_empty() { String::new() } else { format!(", {fd},") }
+        ),
+    }
 }
 
 /// That the registry and the kernel agree again.
@@ -258,7 +286,10 @@ fn device(facts: Option<&DeviceFacts>) -> String {
     match facts {
         Some(facts) => {
             let name = escape::short(&facts.device, LONGEST_NAME);
-            format!("device {name} (generation {})", facts.generation)
+            match facts.generation {
+                Some(generation) => format!("device {name} (generation {generation})"),
+                None => format!("device {name}"),
+            }
         }
         None => "no device".to_owned(),
     }

@@ -29,6 +29,7 @@ impl Observer {
             Question::Reading(reply) => drop(reply.send(self.reading())),
             Question::Findings { explained, reply } => drop(reply.send(self.findings(explained))),
             Question::Sockets(filter, reply) => drop(reply.send(self.sockets(filter))),
+            Question::Claims(claiming, reply) => drop(reply.send(self.take_claims(claiming))),
         }
     }
 

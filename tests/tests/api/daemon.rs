@@ -203,7 +203,7 @@ pub(crate) fn finding(id: u64) -> Finding {
         detail: None,
         device: (kind == Kind::Overlap).then(|| DeviceFacts {
             device: HOSTILE.into(),
-            generation: 3,
+            generation: Some(3),
             other: Some(Cookie(9)),
             overlap: Some(Duration::from_micros(17)),
         }),

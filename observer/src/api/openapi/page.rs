@@ -33,7 +33,7 @@ TCP takes only requests whose `Host` is an address or `localhost`, and no door t
 | what | how much | beyond |\n|---|---|---|\n\
 | connections, each door | `max_connections` | 503 `too-many-connections`, then closed |\n\
 | head of a request | 64 KiB, 64 headers; `request_timeout`, which is also the longest pause between two requests | 431, or closed |\n\
-| body of a request | `max_body`; `request_timeout` | 413, 408 |\n\
+| body of a request; a line of a stream of claims | `max_body`; `request_timeout`, which a stream of claims has not | 413, 408 |\n\
 | an answer that the daemon owes | `request_timeout`; 300 s with `wait=true` | 504 |\n\
 | a client that does not take what it asked for | 4 KiB in 30 s | closed |\n\
 | a reader of a stream that falls behind | `stream_buffer` entries | an entry `gap` |\n\n\

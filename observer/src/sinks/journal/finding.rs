@@ -87,7 +87,9 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
         entry.add("SOCKWARDEN_DETAIL", serde_json::to_string(detail).unwrap_or_default());
     }
     if let Some(device) = &finding.device {
-        entry.add("SOCKWARDEN_GENERATION", device.generation);
+        if let Some(generation) = device.generation {
+            entry.add("SOCKWARDEN_GENERATION", generation);
+        }
         if let Some(other) = device.other {
             entry.add("SOCKWARDEN_OTHER_COOKIE", other.0);
         }
@@ -169,7 +171,7 @@ pub(in crate::sinks) mod tests {
             detail: None,
             device: Some(DeviceFacts {
                 device: "gate\nPRIORITY=0".into(),
-                generation: 3,
+                generation: Some(3),
                 other: Some(Cookie(4_710)),
                 overlap: Some(Duration::from_millis(5)),
             }),

@@ -62,10 +62,11 @@ pub struct Finding {
     pub message: String,
     /// `critical`, `error` or `warning`.
     pub severity: String,
-    /// The device: the pool's, for a finding about the registry; else the MQTT client id.
+    /// The device: by the registry, for a finding about the pool's or another process's; else the
+    /// MQTT client id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Which of the device's sessions.
+    /// Which of the device's sessions, in the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u32>,
     /// For how long two sockets of the device were alive, microseconds.
@@ -195,7 +196,7 @@ impl Finding {
             message: finding.message.clone(),
             severity: finding.kind.severity().name().to_owned(),
             device: finding.device_name().map(str::to_owned),
-            generation: device.map(|facts| facts.generation),
+            generation: device.and_then(|facts| facts.generation),
             overlap_us: device.and_then(|facts| facts.overlap).map(micros),
             detail: finding.detail.as_ref().and_then(|detail| serde_json::to_value(detail).ok()),
             history: proof.history.as_deref().map(steps),
