@@ -192,7 +192,7 @@ impl Correlator {
         if let KernelEvent::Exited { process, .. } = event {
             self.claims.exited(process);
         }
-        self.trends.handle_event(&event);
+        self.trends.handle_event(&event, &self.table);
         if let KernelEvent::Transition(transition) = event {
             let seen = self.seen(transition);
             self.outputs.push_back(Output::Transition(seen));

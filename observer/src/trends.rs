@@ -132,16 +132,22 @@ impl Trends {
         self.due = Some(self.due.map_or(due, |first| first.min(due)));
     }
 
+    /// The pool is in process `pid`.
+    pub(crate) fn set_own_pool(&mut self, pid: u32) {
+        self.storms.set_own_pool(pid);
+    }
+
     /// Takes in an event that the table has taken in.
-    pub(crate) fn handle_event(&mut self, event: &KernelEvent) {
+    pub(crate) fn handle_event(&mut self, event: &KernelEvent, table: &Table) {
         let now = event.time();
         if let Some((step, connection)) = self.connections.handle_event(event) {
             self.duels.step(step, &connection, &self.connections, now);
             self.growth.step(step, &connection, &self.connections, now);
-            self.storms.step(step, &connection, now);
-            self.generations.step(step, &connection, now);
+            self.storms.step(step, &connection, self.thresholds.storm_connections, now);
             self.is_dirty = true;
         }
+        let most = self.thresholds.close_wait_sockets;
+        self.is_dirty |= self.buildup.handle_event(event, table, most);
         match event {
             KernelEvent::Exhausted { process, call, lacks, .. } => {
                 let row = self.descriptors.row(*process);
@@ -160,10 +166,10 @@ impl Trends {
     pub(crate) fn handle_snapshot(&mut self, snapshot: &Snapshot, table: &Table) {
         let now = snapshot.ended.max(snapshot.began);
         self.connections.handle_snapshot(table, now);
-        self.buildup.handle_snapshot(table, now);
+        self.buildup.handle_snapshot(table, self.thresholds.close_wait_sockets, now);
         self.descriptors.handle_snapshot(snapshot, &self.connections, now);
         self.exhaustion.handle_snapshot(snapshot);
-        self.generations.handle_snapshot(table, &self.connections, now);
+        self.generations.handle_snapshot(now);
         self.growth.handle_snapshot(&self.connections, now);
         self.ports.handle_snapshot(snapshot, now);
         self.is_dirty = true;
@@ -177,6 +183,8 @@ impl Trends {
     /// Records are missing.
     pub(crate) fn lose(&mut self, now: MonoTime) {
         self.lost_at = Some(now);
+        self.buildup.lose();
+        self.growth.lose();
     }
 
     /// All that is wrong, or will be if it goes on.
@@ -225,8 +233,10 @@ impl Trends {
         self.descriptors.forget(process);
         self.duels.forget(process);
         self.exhaustion.forget(process);
-        self.generations.forget(process);
         self.growth.forget(process);
         self.storms.forget(process);
     }
 }
+
+#[cfg(test)]
+mod world;

@@ -17,6 +17,7 @@ impl Correlator {
     /// Keeps the registry of the pool in process `pid` as the second ledger from now on.
     pub fn follow_registry(&mut self, pid: u32) {
         self.ledger = Some(Ledger::new(pid));
+        self.trends.set_own_pool(pid);
     }
 
     /// The pool's ledger.

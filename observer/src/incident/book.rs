@@ -1,6 +1,9 @@
 //! The open incidents: at most one for a subject and a kind.
 
-use std::{collections::{BTreeMap, BTreeSet}, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     detect::{Kind, Verdict},

@@ -269,7 +269,7 @@ impl Connections {
 }
 
 /// Whose connection it is: the owner's, or that of the first who holds it.
-fn user(socket: &Socket) -> Option<ProcessKey> {
+pub(super) fn user(socket: &Socket) -> Option<ProcessKey> {
     let owner = socket.owner.as_ref().map(|owner| owner.process);
     owner.or_else(|| socket.holders.first().map(|holder| holder.process))
 }

@@ -1,19 +1,74 @@
 //! `reconnect-storm`: very many new connections in a few seconds.
 
+mod heavy;
+mod openings;
+
+use std::collections::HashMap;
+
+use self::openings::{Openings, WINDOW};
 use super::{
     Suspicion, View,
     connections::{Connection, Step},
 };
-use crate::model::{MonoTime, ProcessKey};
+use crate::{
+    detect::Kind,
+    incident::{Detail, Evidence, Subject},
+    model::{MonoTime, ProcessKey},
+};
 
-/// All that is known of it.
+/// How fast each process opens connections. Those that have opened none for a while are not kept.
 #[derive(Debug, Default)]
-pub(super) struct Storms;
+pub(super) struct Storms {
+    processes: HashMap<ProcessKey, Openings>,
+    /// The process of the pool.
+    own_pool: Option<u32>,
+}
 
 impl Storms {
-    pub(super) fn step(&mut self, _step: Step, _connection: &Connection, _now: MonoTime) {}
+    /// The process of the pool paces its connections by its own limiter: they are no storm.
+    pub(super) fn set_own_pool(&mut self, pid: u32) {
+        self.own_pool = Some(pid);
+        self.processes.retain(|process, _| process.pid != pid);
+    }
 
-    pub(super) fn forget(&mut self, _process: ProcessKey) {}
+    /// More than `most` within the window are a storm.
+    pub(super) fn step(&mut self, step: Step, connection: &Connection, most: u64, now: MonoTime) {
+        let process = connection.process;
+        if step == Step::Opened && self.own_pool != Some(process.pid) {
+            self.processes.entry(process).or_default().opened(connection.remote, most, now);
+        }
+    }
 
-    pub(super) fn suspicions(&mut self, _view: &View<'_>, _all: &mut Vec<Suspicion>) {}
+    pub(super) fn forget(&mut self, process: ProcessKey) {
+        self.processes.remove(&process);
+    }
+
+    pub(super) fn suspicions(&mut self, view: &View<'_>, all: &mut Vec<Suspicion>) {
+        let (now, most) = (view.now, view.thresholds.storm_connections);
+        let budget = view.budgets.get(Kind::ReconnectStorm);
+        let known = all.len();
+        self.processes.retain(|process, openings| {
+            openings.pass(most, now);
+            if let Some(storm) = openings.storm() {
+                all.push(Suspicion {
+                    kind: Kind::ReconnectStorm,
+                    subject: Subject::Process(*process),
+                    process: *process,
+                    since: storm.since,
+                    due: storm.known.after(budget),
+                    evidence: Evidence::Complete,
+                    detail: Detail::Storm {
+                        connections: storm.connections,
+                        window: WINDOW,
+                        destination: openings.destination(),
+                    },
+                });
+            }
+            openings.is_busy()
+        });
+        all[known..].sort_unstable_by_key(|suspicion| suspicion.subject);
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,8 +101,11 @@ pub(super) const OVERGROWTH: Description = Description {
     what_to_do: "Use one stable client id for each device, so that the broker ends the older \
         session, and destroy the old client before a new one is made.",
     how_to_tune: "Declare the size of the fleet where it is known: then the limit is exact. Without \
-        it only a climb from a level is judged, so a fleet that is put into service in \
-        steps is reported once for each step.",
+        it a climb is judged, of ten connections and a tenth or more, from the highest number \
+        at which the fleet has stood for half a minute. It is over when the number is below \
+        that again, so a fleet that is put into service in steps is reported once for each \
+        step until its size is declared. More than one new connection a second for each \
+        device is a fleet that starts, and says nothing.",
 };
 
 pub(super) const PORT_PRESSURE: Description = Description {
@@ -152,14 +155,17 @@ pub(super) const STALE_GENERATION: Description = Description {
     default_budget: Duration::from_secs(60),
     meaning: "The process keeps opening connections to one destination while older ones there, \
         silent or half-closed, are never closed nor used again: three generations of them \
-        or more.",
+        or more, and there are more and more. A generation is what was opened within ten \
+        seconds.",
     how_it_comes_about: "A client, session or pool object is made for each piece of work and dropped \
         without being closed; or a reconnect makes a new connection and forgets the old \
         one.",
     what_to_do: "Close the old connection before a new one is opened, or make one client object and \
         share it (requests.Session, aiohttp.ClientSession, an HTTP agent with keep-alive).",
     how_to_tune: "The budget is how long an older connection must have been silent. Raise it for \
-        programs that keep quiet connections on purpose and add to them all the time.",
+        programs that keep quiet connections on purpose and add to them all the time: a \
+        proxy with one for each quiet client, long polls, one client for each new thread. \
+        Pools that use or replace what is idle, and fleets that are complete, need nothing.",
 };
 
 pub(super) const TAKEOVER_DUEL: Description = Description {

@@ -90,9 +90,9 @@ pub(in super::super) fn trend(finding: &Finding) -> String {
             let to = destination.map(|it| format!(", most of them to {it}")).unwrap_or_default();
             format!("{who} has opened {connections} connections in {}{to}", short(*window))
         }
-        Some(Detail::Generations { generations, stale, .. }) => format!(
-            "{who} keeps opening connections to {peer} and forgets the old ones: {stale} in \
-             {generations} generations are silent or half-closed, the oldest for {age}"
+        Some(Detail::Generations { generations, stale, live }) => format!(
+            "{who} keeps opening connections to {peer} and forgets the old ones: {stale} of {live}, \
+             from {generations} generations, are silent or half-closed"
         ),
         Some(Detail::Duel { takeovers, window, median_life, client_ids, client_id_count }) => {
             let whose = duellists(client_ids, *client_id_count);
