@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -26,7 +27,7 @@ const LEAKED: u64 = 500;
 const ROUNDS: u64 = 200;
 const PROCESS: ProcessKey = ProcessKey { pid: 4_711, start_ns: 1 };
 
-fn main() {
+fn main() -> io::Result<()> {
     let mut correlator = Correlator::new(Config::default(), at(0));
     for number in 1..=SOCKETS {
         connect(&mut correlator, number, at(10 + number / 100));
@@ -64,16 +65,17 @@ fn main() {
             }
         }
     }
-    println!("{SOCKETS} sockets, {opened} findings opened, {ROUNDS} rounds");
-    show("a look without news", &mut quiet);
-    show("a look with 400 events", &mut busy);
-    show("a look with a snapshot", &mut walked);
+    writeln!(io::stdout(), "{SOCKETS} sockets, {opened} findings opened, {ROUNDS} rounds")?;
+    show("a look without news", &mut quiet)?;
+    show("a look with 400 events", &mut busy)?;
+    show("a look with a snapshot", &mut walked)
 }
 
-fn show(what: &str, times: &mut [Duration]) {
+fn show(what: &str, times: &mut [Duration]) -> io::Result<()> {
     times.sort_unstable();
     let of = |percent: usize| times[(times.len() - 1) * percent / 100];
-    println!("{what:<24} median {:>9.1?}  p99 {:>9.1?}  worst {:>9.1?}", of(50), of(99), of(100));
+    let (median, p99, worst) = (of(50), of(99), of(100));
+    writeln!(io::stdout(), "{what:<24} median {median:>9.1?}  p99 {p99:>9.1?}  worst {worst:>9.1?}")
 }
 
 fn connect(correlator: &mut Correlator, number: u64, time: MonoTime) {

@@ -123,7 +123,9 @@ fn answer(expect: Expect, mistake: Option<Timestamp>, opened: &[&Heard], all: &[
 fn has_default_budget(finding: &Finding) -> bool {
     let kind = Kind::from_code(&finding.kind);
     let default = kind.map(Kind::default_budget);
-    default == Some(Duration::from_millis(finding.budget_ms))
+    // What is counted has its window there.
+    COUNTED.contains(&&*finding.kind)
+        || default == Some(Duration::from_millis(finding.budget_ms))
 }
 
 fn latency(heard: &Heard) -> Duration {
