@@ -193,6 +193,12 @@ impl Correlator {
             self.claims.exited(process);
         }
         self.trends.handle_event(&event, &self.table);
+        if let KernelEvent::Exhausted { process, .. } = event
+            && !self.book.has(Subject::Process(process), Kind::Exhausted)
+        {
+            // What it has open at this moment is what everybody will ask.
+            self.want(SnapshotReason::Suspicion, now, now);
+        }
         if let KernelEvent::Transition(transition) = event {
             let seen = self.seen(transition);
             self.outputs.push_back(Output::Transition(seen));

@@ -8,10 +8,15 @@ use crate::{
     table::Socket,
 };
 
+/// Keep-alives up to this, seconds, are followed closely: a quarter of a longer one is more than the
+/// 10 s between two snapshots.
+const SHORT: u16 = 40;
+
 /// Since one and a half times the keep-alive after the last byte in either direction, where the
 /// keep-alive is known: until then the broker may wait (MQTT 3.1.1 section 3.1.2.10). It is only
 /// suspected when the PINGREQ is a quarter of the keep-alive late (chosen: half of what is allowed),
-/// so that connections that do ping are not on anybody's agenda.
+/// so that connections that do ping are not on anybody's agenda. With a [short](SHORT) keep-alive
+/// it always is: the next look might come after that quarter.
 pub fn silent_peer(socket: &Socket, now: MonoTime, budget: Duration) -> Verdict {
     let seconds = socket.client.as_ref().map_or(0, |client| client.keep_alive);
     if seconds == 0 || socket.state != TcpState::Established || socket.holders.is_empty() {
@@ -20,7 +25,7 @@ pub fn silent_peer(socket: &Socket, now: MonoTime, budget: Duration) -> Verdict 
     let keep_alive = Duration::from_secs(seconds.into());
     let named = socket.carries_name_since();
     let moved = socket.flow.last_moved().map_or(named, |moved| moved.max(named));
-    if now < moved.after(keep_alive * 5 / 4) {
+    if seconds > SHORT && now < moved.after(keep_alive * 5 / 4) {
         return Verdict::Fine;
     }
     Verdict::about(moved.after(keep_alive * 3 / 2), now, budget)

@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(4);
 
 /// How long a program may take before it says that its mistake is made. Chosen: twice as long as
 /// the longest does.
-const PREPARATION: Duration = Duration::from_secs(90);
+const PREPARATION: Duration = Duration::from_secs(150);
 
 /// How often the case looks at what was found.
 const STEP: Duration = Duration::from_millis(100);

@@ -124,8 +124,7 @@ fn has_default_budget(finding: &Finding) -> bool {
     let kind = Kind::from_code(&finding.kind);
     let default = kind.map(Kind::default_budget);
     // What is counted has its window there.
-    COUNTED.contains(&&*finding.kind)
-        || default == Some(Duration::from_millis(finding.budget_ms))
+    COUNTED.contains(&&*finding.kind) || default == Some(Duration::from_millis(finding.budget_ms))
 }
 
 fn latency(heard: &Heard) -> Duration {

@@ -109,8 +109,8 @@ pub const LEAKS: &[Case] = &[
         ..case("python: half of the ports", Start::Python("ports.py"))
     },
     Case {
-        // A forecast: 80 % would be reached after more than 300 s.
-        expects: &[expect("fd-pressure", 1, 120)],
+        // A forecast: 80 % would be reached after more than 200 s.
+        expects: &[expect("fd-pressure", 1, 150)],
         ..case("python: slow leak of files", Start::Python("slow_files.py"))
     },
     Case {
