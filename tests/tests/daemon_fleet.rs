@@ -46,7 +46,8 @@ fn four_thousand_of_twelve_thousand_are_kicked_twice_and_each_old_socket_goes_fi
         daemon.await_said(reads, round + 1);
         let before = sessions(&daemon);
         let connected = daemon.metric("sockwarden_pool_connected_total").expect("a family");
-        let watch = Watch::builder().pid(daemon.pid()).args(["--ring-size", "67108864"]).start();
+        let watch =
+            Watch::builder().pid(daemon.pid()).storms().args(["--ring-size", "67108864"]).start();
 
         let began = clock::now();
         Kick::start(KICKER, &broker.url(), prefix, GROUP).finish();

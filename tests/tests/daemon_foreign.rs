@@ -416,5 +416,8 @@ fn prometheus_may_be_killed_while_it_scrapes_under_churn() {
         let now = daemon.descriptors();
         if now <= before { Ok(()) } else { Err(format!("{now} descriptors, {before} before")) }
     });
-    assert_eq!(daemon.findings(), Vec::<Value>::new(), "the daemon watches itself, too");
+    // The churn is a storm, and is called one; the daemon watches itself, too.
+    let is_leak = |finding: &Value| finding["kind"] != "reconnect-storm";
+    let leaks: Vec<Value> = daemon.findings().into_iter().filter(is_leak).collect();
+    assert_eq!(leaks, Vec::<Value>::new());
 }

@@ -2,7 +2,7 @@
 
 use harness::netns::Netns;
 use harness::{App, Finding, Watch};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 /// Descriptors that a program may have in these scenarios.
 const LIMIT: u64 = 1_200;
@@ -10,16 +10,22 @@ const LIMIT: u64 = 1_200;
 /// A Python program that may have [`LIMIT`] descriptors and has a listener of its own; its
 /// descriptor and its port.
 fn limited(wrapper: &[&str]) -> (App, u16) {
-    let limit = format!("--nofile={LIMIT}:{LIMIT}");
+    let limit = format!("--nofile={LIMIT}:{}", hard());
     let mut app = App::python_through(&[wrapper, &["prlimit", limit.as_str()][..]].concat());
     let (_, port) = app.listen("127.0.0.1");
     (app, port)
 }
 
 fn raise(pid: u32) {
-    let own = Rlimit { current: Some(100_000), maximum: Some(100_000) };
+    // Up to the hard limit every process may; beyond it not even every root.
+    let own = Rlimit { current: Some(hard()), maximum: Some(hard()) };
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("invariant: a process number");
-    prlimit(Some(pid), Resource::Nofile, own).expect("root may raise a limit");
+    prlimit(Some(pid), Resource::Nofile, own).expect("a soft limit may be raised");
+}
+
+/// The hard limit that this process has.
+fn hard() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 20)
 }
 
 fn number(finding: &Finding, field: &str) -> u64 {
@@ -33,7 +39,7 @@ fn a_limit_that_is_near_is_told_until_it_is_raised() {
     let watch = Watch::of(app.pid());
     app.run(&format!("connect-many 1000 127.0.0.1 {port}"));
     let low = watch.opened("fd-limit-low", app.pid());
-    assert_eq!((number(&low, "limit"), number(&low, "hard_limit")), (LIMIT, LIMIT));
+    assert_eq!((number(&low, "limit"), number(&low, "hard_limit")), (LIMIT, hard()));
     assert!((1_000..1_010).contains(&number(&low, "connections")), "{:?}", low.detail);
 
     let pressure = watch.opened("fd-pressure", app.pid());

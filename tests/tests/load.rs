@@ -29,6 +29,7 @@ fn fifteen_thousand_sockets_of_one_process_are_all_followed_and_all_found() {
         .pid(app.pid())
         .budget("close-wait", Duration::from_secs(1))
         .args(["--no-transitions"])
+        .storms()
         .start();
     let (listener, port) = server.listen("127.0.0.1");
     server.send(&format!("accept-many {listener} {FLEET}"));
@@ -69,7 +70,7 @@ fn fifteen_thousand_sockets_of_one_process_are_all_followed_and_all_found() {
 fn thirty_thousand_connects_and_closes_are_seen_without_a_loss() {
     let _alone = alone();
     let mut app = App::rust();
-    let watch = Watch::of(app.pid());
+    let watch = Watch::builder().pid(app.pid()).budgets(BUDGET).storms().start();
     app.run(&format!("churn {CYCLES} 127.0.0.1 127.0.0.2 127.0.0.3"));
     assert!(oracle::assert_agrees(&watch, &[app.pid()]).is_empty());
     let end = watch.stop();
@@ -97,6 +98,7 @@ fn a_ring_that_is_too_small_costs_events_and_not_the_truth() {
         .pid(app.pid())
         .budgets(BUDGET)
         .args(["--ring-size", "4096", "--no-transitions"])
+        .storms()
         .start();
     let peer = Peer::new();
     let kept = app.connect("127.0.0.1", peer.port());

@@ -38,11 +38,11 @@ fn every_line_has_the_documented_fields_and_no_others() {
         (
             "socket",
             "type cookie state local remote netns pid comm holders since born_before_observer \
-             evidence",
+             evidence client_id",
         ),
         ("sockets", "type count"),
-        ("ready", "type layers sockets"),
-        ("summary", "type transitions lost sockets open opened"),
+        ("ready", "type layers names sockets"),
+        ("summary", "type transitions lost sockets open opened ignored ignored_by_rule"),
     ];
     let mut seen = BTreeSet::new();
     for text in &end.stdout {

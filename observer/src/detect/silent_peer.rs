@@ -8,7 +8,7 @@ use crate::{
     table::Socket,
 };
 
-/// Keep-alives up to this, seconds, are followed closely: a quarter of a longer one is more than the
+/// Keep-alives under this, seconds, are followed closely: a quarter of a longer one is at least the
 /// 10 s between two snapshots.
 const SHORT: u16 = 40;
 
@@ -25,7 +25,7 @@ pub fn silent_peer(socket: &Socket, now: MonoTime, budget: Duration) -> Verdict 
     let keep_alive = Duration::from_secs(seconds.into());
     let named = socket.carries_name_since();
     let moved = socket.flow.last_moved().map_or(named, |moved| moved.max(named));
-    if seconds > SHORT && now < moved.after(keep_alive * 5 / 4) {
+    if seconds >= SHORT && now < moved.after(keep_alive * 5 / 4) {
         return Verdict::Fine;
     }
     Verdict::about(moved.after(keep_alive * 3 / 2), now, budget)

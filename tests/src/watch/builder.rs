@@ -43,6 +43,12 @@ impl Builder {
         KINDS.iter().fold(self, |builder, kind| builder.budget(kind, budget))
     }
 
+    /// A storm of connections is meant: it is not told of.
+    pub fn storms(self) -> Self {
+        let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("apps/storms.toml");
+        self.args(["--config", &config.to_string_lossy()])
+    }
+
     /// Further arguments.
     pub fn args<const N: usize>(mut self, arguments: [&str; N]) -> Self {
         self.arguments.extend(arguments.map(str::to_owned));

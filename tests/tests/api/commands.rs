@@ -44,7 +44,8 @@ fn leaks_are_shown_to_people_and_programs() {
     let daemon = Daemon::start();
     let output = expect(run(&daemon.socket, &["leaks", "--kind", "overlap"]), 1, "critical");
     let shown = text(&output);
-    assert_eq!(shown.lines().count(), 6, "{shown}");
+    assert_eq!(shown.lines().count(), 7, "{shown}");
+    assert!(shown.ends_with("3 findings ignored by rules\n"), "{shown}");
     assert!(shown.starts_with("SEVERITY  KIND"), "{shown}");
     assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
     assert!(shown.contains("\\u{1b}[31mx\\u{202e}"), "{shown}");

@@ -8,7 +8,7 @@ use super::super::host::{Host, files, process, row};
 use crate::{
     correlate::Config,
     detect::Kind,
-    incident::{Detail, FindingEvent},
+    incident::{Detail, Finding, FindingEvent},
     model::{KernelEvent, OpenFiles},
 };
 
@@ -75,7 +75,9 @@ fn a_leak_is_forecast_and_what_grows_is_named() {
         host.look();
         host.pass(10.0);
     }
-    let opened = host.findings.iter().find(|it| it.event == FindingEvent::Opened);
+    let is_forecast =
+        |it: &&Finding| it.event == FindingEvent::Opened && it.kind == Kind::FdPressure;
+    let opened = host.findings.iter().find(is_forecast);
     let opened = opened.expect("it is forecast");
     let Some(Detail::Pressure { open, exhausted_in, growing, per_minute, by_kind, .. }) =
         opened.detail.clone()
