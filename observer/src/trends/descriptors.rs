@@ -243,8 +243,10 @@ impl Followed {
     fn judge(&mut self, bars: Bars) {
         let (limit, _) = self.row.limit;
         let open = self.row.open.sum();
-        // Without a limit nothing runs out. What has more than its limit has lowered it on purpose.
-        let can_run_out = limit != u64::MAX && limit >= LEAST_LIMIT && open <= limit;
+        // Without a limit nothing runs out. What has far more than its limit has lowered it on
+        // purpose; a few more are descriptors from before, with numbers above the limit.
+        let has_lowered_it = open > limit.saturating_add(limit / 10);
+        let can_run_out = limit != u64::MAX && limit >= LEAST_LIMIT && !has_lowered_it;
         let connections = u64::from(self.row.open.tcp);
         let is_low = can_run_out && limit <= bars.low_limit;
         let is_many = connections >= bars.connections;

@@ -464,11 +464,9 @@ proptest! {
         prop_assert!(told.iter().all(|(_, kind, _, _)| *kind == Kind::Inherited), "{told:?}");
         let open = plain.open.keys().filter(|(_, kind)| kinds.contains(kind)).count();
         prop_assert_eq!(live.correlator.ignored(), open);
-        let is_opened =
-            |it: &&Finding| it.event == FindingEvent::Opened && kinds.contains(&it.kind);
-        let opened = plain.findings.iter().filter(is_opened).count();
         let counted: u64 = live.correlator.ignored_by_kind().values().sum();
-        // What came and went between two periodic snapshots is not counted: nobody asked.
-        prop_assert!(counted >= open as u64 && counted <= opened as u64);
+        // What came and went between two periodic snapshots is not counted, for nobody asked; and
+        // what a snapshot would have refuted is, for nobody asked either.
+        prop_assert!(counted >= open as u64);
     }
 }
