@@ -182,6 +182,12 @@ impl Correlator {
     /// Takes in an event. Events come in the order in which the kernel recorded them.
     pub fn handle_event(&mut self, event: KernelEvent) {
         let now = event.time();
+        if let KernelEvent::Named { cookie, .. } = event
+            && self.is_of_pool(cookie)
+        {
+            // The registry knows better who it is.
+            return;
+        }
         let question = self.table.apply(&event);
         let trigger = match &event {
             KernelEvent::Closed { .. } => Trigger::Closed,

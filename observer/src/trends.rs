@@ -132,9 +132,9 @@ impl Trends {
         self.due = Some(self.due.map_or(due, |first| first.min(due)));
     }
 
-    /// The pool is in process `pid`.
+    /// The pool is in process `pid`: what it connects the ledger judges, and its limiter paces.
     pub(crate) fn set_own_pool(&mut self, pid: u32) {
-        self.storms.set_own_pool(pid);
+        self.connections.set_own_pool(pid);
     }
 
     /// Takes in an event that the table has taken in.

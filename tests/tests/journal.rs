@@ -8,7 +8,7 @@ use observer::clock::WallClock;
 use observer::config::Sinks;
 use observer::detect::Kind;
 use observer::incident::{
-    ClearReason, DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject,
+    ClearReason, Detail, DeviceFacts, Evidence, Finding, FindingEvent, SocketFacts, Subject,
 };
 use observer::model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState};
 use observer::sinks::journal::{Journal, Life, catalog, entry};
@@ -94,7 +94,7 @@ fn finding(kind: Kind, event: FindingEvent, id: u64, name: &str) -> Finding {
         since: now.before(Duration::from_secs(15)),
         budget: Duration::from_secs(10),
         evidence: Evidence::Complete,
-        detail: None,
+        detail: Some(Detail::Silent { keep_alive: 60, client_id: None }),
         device: Some(DeviceFacts {
             device: name.into(),
             generation: Some(3),
@@ -227,7 +227,7 @@ fn the_catalog_explains_every_entry() {
         let said = journald.journalctl(&["--catalog", &id]);
         // Without the marks and the folds.
         let text = said.replace('░', " ").split_whitespace().collect::<Vec<_>>().join(" ");
-        let subject = format!("Subject: {kind} opened: node (pid {})", std::process::id());
+        let subject = format!("Subject: {kind} opened: node[{}]", std::process::id());
         let anchor = format!("findings.md#{kind}");
         let parts = [
             "node holds fd 12",
@@ -237,11 +237,12 @@ fn the_catalog_explains_every_entry() {
             kind.meaning(),
             kind.how_it_comes_about(),
             kind.what_to_do(),
-            "from 127.0.0.1:40000 to [2001:db8::1]:1883",
-            " node 12 ",
-            " node 13",
         ];
-        for part in parts {
+        let of_socket = ["from 127.0.0.1:40000 to [2001:db8::1]:1883", " node 12 ", " node 13"];
+        let of_process = ["{\"keep_alive\":60,\"client_id\":null}"];
+        let is_of_process = Kind::OF_PROCESSES.contains(&kind);
+        let facts: &[&str] = if is_of_process { &of_process } else { &of_socket };
+        for part in parts.iter().chain(facts) {
             assert!(text.contains(part), "`{part}` is not in: {text}");
         }
         assert!(!text.contains('@'), "every field is filled in: {text}");

@@ -25,6 +25,13 @@ impl Correlator {
         self.ledger.as_ref()
     }
 
+    /// Whether the process of the pool made this connection.
+    pub(super) fn is_of_pool(&self, cookie: Cookie) -> bool {
+        let owner = self.table.socket(cookie).and_then(|socket| socket.owner.as_ref());
+        let pool = self.ledger.as_ref().map(Ledger::pid);
+        pool.is_some() && owner.map(|owner| owner.process.pid) == pool
+    }
+
     /// Takes in what changed in the registry, told at `now`.
     pub fn handle_changes(&mut self, changes: impl IntoIterator<Item = Change>, now: MonoTime) {
         let Some(ledger) = &mut self.ledger else { return };

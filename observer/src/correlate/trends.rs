@@ -2,7 +2,6 @@
 
 use super::{Correlator, Output, tuned::opens};
 use crate::{
-    detect::Kind,
     incident::{ClearReason, Trigger, describe_trend},
     model::{MonoTime, ProcessKey, ProcessRow},
     trends::{Suspicion, Thresholds},
@@ -37,9 +36,6 @@ impl Correlator {
         let mut open = self.book.of_processes();
         let mut ignored = Vec::new();
         for mut suspicion in suspicions {
-            if self.is_of_pool(&suspicion) {
-                continue;
-            }
             let Suspicion { kind, subject, process, since, .. } = suspicion;
             let allowed = self.allowance(kind, Some(process), subject.destination(), now);
             // Its part went by the budget of the kind.
@@ -84,14 +80,5 @@ impl Correlator {
             let cleared = self.book.subside(subject, kind, reason, now);
             self.outputs.extend(cleared.map(Output::Finding));
         }
-    }
-
-    /// Whether it is about how many connections the pool has to its own broker: its registry knows
-    /// how many there may be, and each one without a claim is an orphan.
-    fn is_of_pool(&self, suspicion: &Suspicion) -> bool {
-        let Some(ledger) = &self.ledger else { return false };
-        let is_pool = suspicion.process.pid == ledger.pid();
-        let to_broker = suspicion.subject.destination().is_some_and(|it| ledger.is_broker(it));
-        suspicion.kind == Kind::Overgrowth && is_pool && to_broker
     }
 }

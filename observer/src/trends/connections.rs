@@ -104,6 +104,8 @@ pub(crate) struct Connections {
     destinations: HashMap<(ProcessKey, SocketAddr), Destination>,
     /// Those with a client id, whoever made them.
     carriers: Carriers,
+    /// The process whose connections the ledger judges: they are not followed here.
+    own_pool: Option<u32>,
 }
 
 impl Connections {
@@ -135,6 +137,11 @@ impl Connections {
     /// (MQTT 3.1.1 section 3.1.4), whichever socket was opened first.
     pub(super) fn successor(&self, ended: &Connection, at: MonoTime) -> Option<&Connection> {
         self.open.get(&self.carriers.successor(ended, at)?)
+    }
+
+    /// The pool is in process `pid`.
+    pub(super) fn set_own_pool(&mut self, pid: u32) {
+        self.own_pool = Some(pid);
     }
 
     /// Takes in an event that the table has taken in: what it means for which connection.
@@ -170,6 +177,7 @@ impl Connections {
             if is_live
                 && is_ours
                 && let Some(process) = user(socket)
+                && self.own_pool != Some(process.pid)
             {
                 let name = socket.client.as_ref();
                 let connection = Connection {
@@ -207,9 +215,10 @@ impl Connections {
             (Close, SynSent) => {
                 // connect(2) on a socket that was connected before, whose end was lost.
                 self.end(cookie, End::Unseen);
+                let process = transition.owner.filter(|it| self.own_pool != Some(it.pid))?;
                 let connection = Connection {
                     cookie,
-                    process: transition.owner?,
+                    process,
                     local: transition.ends.local.ip(),
                     remote: transition.ends.remote,
                     opened: Some(time),

@@ -20,21 +20,13 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Storms {
     processes: HashMap<ProcessKey, Openings>,
-    /// The process of the pool.
-    own_pool: Option<u32>,
 }
 
 impl Storms {
-    /// The process of the pool paces its connections by its own limiter: they are no storm.
-    pub(super) fn set_own_pool(&mut self, pid: u32) {
-        self.own_pool = Some(pid);
-        self.processes.retain(|process, _| process.pid != pid);
-    }
-
     /// More than `most` within the window are a storm.
     pub(super) fn step(&mut self, step: Step, connection: &Connection, most: u64, now: MonoTime) {
         let process = connection.process;
-        if step == Step::Opened && self.own_pool != Some(process.pid) {
+        if step == Step::Opened {
             self.processes.entry(process).or_default().opened(connection.remote, most, now);
         }
     }
