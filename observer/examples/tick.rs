@@ -131,5 +131,5 @@ fn fd(number: u64) -> i32 {
 }
 
 const fn at(milliseconds: u64) -> MonoTime {
-    MonoTime(milliseconds * 1_000_000)
+    MonoTime::from_nanos(milliseconds * 1_000_000)
 }

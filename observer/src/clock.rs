@@ -9,13 +9,13 @@ use crate::model::{MonoTime, ProcessKey};
 
 /// Now, on the clock with which the kernel stamps its records.
 pub fn now() -> MonoTime {
-    MonoTime(read(ClockId::Monotonic))
+    MonoTime::from_nanos(read(ClockId::Monotonic))
 }
 
 /// How much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`: the time spent suspended. The start of
 /// a process is told on the former.
 pub fn boot_offset() -> Duration {
-    Duration::from_nanos(read(ClockId::Boottime).saturating_sub(now().0))
+    Duration::from_nanos(read(ClockId::Boottime).saturating_sub(now().nanos()))
 }
 
 /// Turns moments of the kernel into wall-clock time, as it was set when this was made.
@@ -30,12 +30,12 @@ impl WallClock {
     #[expect(clippy::disallowed_methods, reason = "the edge that asks for the time")]
     pub fn read() -> Self {
         let wall = Timestamp::now().as_nanosecond();
-        Self { offset_ns: wall - i128::from(now().0), boot_offset: boot_offset() }
+        Self { offset_ns: wall - i128::from(now().nanos()), boot_offset: boot_offset() }
     }
 
     /// A clock that was at `wall` at the moment `at`, on a host that was never suspended.
     pub fn at(at: MonoTime, wall: Timestamp) -> Self {
-        let offset_ns = wall.as_nanosecond() - i128::from(at.0);
+        let offset_ns = wall.as_nanosecond() - i128::from(at.nanos());
         Self { offset_ns, boot_offset: Duration::ZERO }
     }
 
@@ -50,18 +50,19 @@ impl WallClock {
     /// How long `process` had been running at `moment`; `None` where its start is not known.
     pub fn running_for(self, process: ProcessKey, moment: MonoTime) -> Option<Duration> {
         let known = Some(process.start_ns).filter(|start| *start > 0)?;
-        Some(moment.after(self.boot_offset).since(MonoTime(known)))
+        Some(moment.after(self.boot_offset).since(MonoTime::from_nanos(known)))
     }
 
     /// The wall-clock time of `moment`.
     pub fn wall(self, moment: MonoTime) -> Timestamp {
-        Timestamp::from_nanosecond(self.offset_ns + i128::from(moment.0)).unwrap_or(Timestamp::MAX)
+        Timestamp::from_nanosecond(self.offset_ns + i128::from(moment.nanos()))
+            .unwrap_or(Timestamp::MAX)
     }
 
     /// The moment of the kernel at the wall-clock time `wall`; the boot for all times before it.
     pub fn moment(self, wall: Timestamp) -> MonoTime {
         let nanos = wall.as_nanosecond() - self.offset_ns;
-        MonoTime(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+        MonoTime::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
     }
 }
 
@@ -81,10 +82,10 @@ mod tests {
         let wall: Timestamp = "2026-11-22T12:00:00Z".parse().expect("a time");
         let clock = WallClock {
             boot_offset: Duration::from_secs(1_000),
-            ..WallClock::at(MonoTime(100_000_000_000), wall)
+            ..WallClock::at(MonoTime::from_nanos(100_000_000_000), wall)
         };
         let process = |start: u64| ProcessKey { pid: 1, start_ns: start * 1_000_000_000 };
-        let now = MonoTime(100_000_000_000);
+        let now = MonoTime::from_nanos(100_000_000_000);
         let start = clock.start(process(1_040)).map(|start| start.to_string());
         assert_eq!(start.as_deref(), Some("2026-11-22T11:59:00Z"));
         assert_eq!(clock.running_for(process(1_040), now), Some(Duration::from_secs(60)));
@@ -110,15 +111,19 @@ mod tests {
     #[test]
     fn moments_and_wall_clock_times_are_two_names_for_the_same() {
         let at = |text: &str| text.parse::<Timestamp>().expect("invariant: a time");
-        let clock = WallClock::at(MonoTime(5_000_000_000), at("2026-11-23T01:00:00Z"));
+        let clock = WallClock::at(MonoTime::from_nanos(5_000_000_000), at("2026-11-23T01:00:00Z"));
         for (moment, wall) in [
             (0, "2026-11-23T00:59:55Z"),
             (5_000_000_000, "2026-11-23T01:00:00Z"),
             (6_500_000_000, "2026-11-23T01:00:01.5Z"),
         ] {
-            assert_eq!(clock.wall(MonoTime(moment)), at(wall));
-            assert_eq!(clock.moment(at(wall)), MonoTime(moment));
+            assert_eq!(clock.wall(MonoTime::from_nanos(moment)), at(wall));
+            assert_eq!(clock.moment(at(wall)), MonoTime::from_nanos(moment));
         }
-        assert_eq!(clock.moment(at("1970-01-01T00:00:00Z")), MonoTime(0), "before the boot");
+        assert_eq!(
+            clock.moment(at("1970-01-01T00:00:00Z")),
+            MonoTime::from_nanos(0),
+            "before the boot"
+        );
     }
 }

@@ -82,7 +82,7 @@ pub enum DecodeError {
 pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
     let mut fields = Fields(bytes);
     let (kind, tgid) = (fields.u32(), fields.u32());
-    let time = MonoTime(fields.u64());
+    let time = MonoTime::from_nanos(fields.u64());
     let expect = |expected: usize| match bytes.len() == expected {
         true => Ok(()),
         false => Err(DecodeError::Length { kind, len: bytes.len(), expected }),
@@ -119,7 +119,7 @@ pub fn cause(bytes: &[u8]) -> Option<KernelEvent> {
     let start_ns = fields.u64();
     let (_netns, fd) = (fields.u32(), fields.i32());
     (flags & change::BY_CLOSE != 0 && fd >= 0).then_some(KernelEvent::Closed {
-        time: MonoTime(header.time_ns),
+        time: MonoTime::from_nanos(header.time_ns),
         cookie: Some(cookie),
         process: ProcessKey { pid: header.tgid, start_ns },
         fd,
@@ -131,7 +131,7 @@ pub fn cause(bytes: &[u8]) -> Option<KernelEvent> {
 pub fn end(bytes: &[u8]) -> Option<KernelEvent> {
     let (header, cookie, flags) = change_of(bytes)?;
     (flags & change::LAST != 0)
-        .then_some(KernelEvent::Destroyed { time: MonoTime(header.time_ns), cookie })
+        .then_some(KernelEvent::Destroyed { time: MonoTime::from_nanos(header.time_ns), cookie })
 }
 
 /// A brief change of state as the full record that it stands for; `None` for other records. It is
@@ -208,7 +208,7 @@ pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
     }
     let mut fields = Fields(bytes);
     let cookie = cookie(fields.u64())?;
-    let time = MonoTime(fields.u64()).before(STORE_DELAY);
+    let time = MonoTime::from_nanos(fields.u64()).before(STORE_DELAY);
     let _jiffies = fields.u64();
     let start_ns = fields.u64();
     let (tgid, fd, netns) = (fields.u32(), fields.i32(), fields.u32());
@@ -461,7 +461,7 @@ mod tests {
     fn a_change_of_state_keeps_every_field() {
         let decoded = event(&state_bytes(&sample())).expect("valid");
         let KernelEvent::Transition(event) = decoded else { panic!("{decoded:?}") };
-        assert_eq!(event.time, MonoTime(99));
+        assert_eq!(event.time, MonoTime::from_nanos(99));
         assert_eq!(event.cookie, Cookie(0x1234));
         assert_eq!((event.old, event.new), (TcpState::Close, TcpState::SynSent));
         assert_eq!(event.ends.remote, "10.0.0.7:1883".parse().expect("an address"));
@@ -473,12 +473,13 @@ mod tests {
         assert_eq!(actor(&state_bytes(&by_softirq)), None);
         assert_eq!(end(&state_bytes(&sample())), None);
         let last = StateChange { flags: change::LAST, ..sample() };
-        let gone = KernelEvent::Destroyed { time: MonoTime(99), cookie: Cookie(0x1234) };
+        let gone =
+            KernelEvent::Destroyed { time: MonoTime::from_nanos(99), cookie: Cookie(0x1234) };
         assert_eq!(end(&state_bytes(&last)), Some(gone));
         assert_eq!(cause(&state_bytes(&sample())), None);
         let close = StateChange { flags: change::BY_CLOSE, ..sample() };
         let closed = KernelEvent::Closed {
-            time: MonoTime(99),
+            time: MonoTime::from_nanos(99),
             cookie: Some(Cookie(0x1234)),
             process: ProcessKey { pid: 4711, start_ns: 5 },
             fd: 23,
@@ -510,7 +511,8 @@ mod tests {
         ];
         for (number, error, call, lacks) in cases {
             let bytes = bytes(number, error);
-            let expected = KernelEvent::Exhausted { time: MonoTime(99), process, call, lacks };
+            let expected =
+                KernelEvent::Exhausted { time: MonoTime::from_nanos(99), process, call, lacks };
             assert_eq!(event(&bytes), Ok(expected));
             assert_eq!(actor(&bytes), Some((process, Comm::from_bytes(b"node"))));
         }
@@ -539,7 +541,7 @@ mod tests {
         };
         let decoded = event(&bytes(7, packet.len() as u32)).expect("valid");
         let KernelEvent::Named { time, cookie, name } = decoded else { panic!("{decoded:?}") };
-        assert_eq!((time, cookie), (MonoTime(99), Cookie(7)));
+        assert_eq!((time, cookie), (MonoTime::from_nanos(99), Cookie(7)));
         assert_eq!((&*name.client_id, name.is_cut), ("device", false));
         let decoded = event(&bytes(7, 17)).expect("valid");
         let KernelEvent::Named { name, .. } = decoded else { panic!("{decoded:?}") };

@@ -2,35 +2,15 @@
 //!
 //! PURE. Nothing here knows where a value comes from or how it is shown.
 
+mod mono;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-/// A moment on `CLOCK_MONOTONIC`, nanoseconds since boot without the time spent suspended.
-///
-/// The kernel stamps its records with this clock; wall-clock time exists only in the sinks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MonoTime(pub u64);
-
-impl MonoTime {
-    /// The time since `earlier`; zero if `earlier` is later.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
-
-    /// This moment plus `duration`, at most the end of time.
-    pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
-    /// This moment minus `duration`, at least the boot.
-    pub fn before(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
+pub use self::mono::MonoTime;
 
 /// The kernel's number for a socket. It is never used again while the kernel runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

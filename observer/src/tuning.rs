@@ -128,7 +128,12 @@ mod tests {
     }
 
     fn ignore(kinds: &[Kind], comm: &str, to: &str, until: u64) -> Rule {
-        rule(kinds, comm, to, Act::Ignore { reason: Arc::from("why"), until: MonoTime(until) })
+        rule(
+            kinds,
+            comm,
+            to,
+            Act::Ignore { reason: Arc::from("why"), until: MonoTime::from_nanos(until) },
+        )
     }
 
     /// Empty texts for conditions that are not there.
@@ -152,7 +157,7 @@ mod tests {
         let tuning = Tuning::new(budgets.clone(), Vec::new());
         for kind in Kind::ALL {
             assert!(!tuning.has_rules(kind));
-            let allowance = tuning.allowance(kind, "node", None, MonoTime(0));
+            let allowance = tuning.allowance(kind, "node", None, MonoTime::from_nanos(0));
             assert_eq!(allowance, Allowance { budget: budgets.get(kind), exemption: None });
         }
     }
@@ -170,7 +175,7 @@ mod tests {
                 budget(&[Undrained], "", "", 7),
             ],
         );
-        let exempt = |rule, until| Some(Exemption { rule, until: MonoTime(until) });
+        let exempt = |rule, until| Some(Exemption { rule, until: MonoTime::from_nanos(until) });
         for (kind, comm, to, now, seconds, exemption) in [
             (CloseWait, "batch-1", "10.0.0.1:5432", 0, 300, None),
             (Undrained, "batch-1", "10.0.0.1:5432", 0, 300, None),
@@ -188,7 +193,7 @@ mod tests {
             (Undrained, "node", "", 0, 7, None),
         ] {
             let expected = Allowance { budget: Duration::from_secs(seconds), exemption };
-            let found = tuning.allowance(kind, comm, remote(to), MonoTime(now));
+            let found = tuning.allowance(kind, comm, remote(to), MonoTime::from_nanos(now));
             assert_eq!(found, expected, "{kind} of {comm} to {to} at {now}");
         }
         assert_eq!((tuning.reason(1), tuning.reason(0), tuning.reason(9)), ("why", "", ""));
@@ -198,7 +203,7 @@ mod tests {
     fn a_rule_with_a_destination_is_not_about_what_has_none() {
         let tuning =
             Tuning::new(Budgets::default(), vec![ignore(&[Kind::FdPressure], "", "0.0.0.0/0", 9)]);
-        let found = tuning.allowance(Kind::FdPressure, "node", None, MonoTime(0));
+        let found = tuning.allowance(Kind::FdPressure, "node", None, MonoTime::from_nanos(0));
         assert_eq!(found.exemption, None);
         assert!(tuning.has_rules(Kind::FdPressure) && !tuning.has_rules(Kind::CloseWait));
     }
@@ -219,8 +224,10 @@ mod tests {
         let to = prop::sample::select(vec!["", "10.0.0.0/8", "10.0.0.1:1", "*:2", "::/0"]);
         let act = prop_oneof![
             (0..100_u64).prop_map(|it| Act::Budget(Duration::from_secs(it))),
-            (0..20_u64)
-                .prop_map(|it| Act::Ignore { reason: Arc::from("why"), until: MonoTime(it) }),
+            (0..20_u64).prop_map(|it| Act::Ignore {
+                reason: Arc::from("why"),
+                until: MonoTime::from_nanos(it)
+            }),
         ];
         (kinds, comm, to, act).prop_map(|(kinds, comm, to, act)| rule(&kinds, comm, to, act))
     }
@@ -234,7 +241,7 @@ mod tests {
             to in prop::sample::select(vec!["", "10.0.0.1:1", "10.9.9.9:2", "[::1]:2"]),
             now in 0..20_u64,
         ) {
-            let (to, now) = (remote(to), MonoTime(now));
+            let (to, now) = (remote(to), MonoTime::from_nanos(now));
             let met: Vec<_> = rules
                 .iter()
                 .enumerate()

@@ -347,7 +347,7 @@ fn a_storm_of_findings_arrives_whole() {
     let journald = Journald::start();
     let (mut journal, tap) = open(&journald.socket());
     for id in 0..9_000 {
-        journal.send(&opened(id), MonoTime(id));
+        journal.send(&opened(id), MonoTime::from_nanos(id));
         journal.flush(Duration::from_millis(50));
     }
     assert!(journal.flush(wait::PATIENCE));
@@ -365,8 +365,14 @@ fn without_a_journald_stderr_has_a_line_with_a_priority() {
         let sinks = Sinks { journal_socket: socket.into(), ..Sinks::default() };
         let mut journal = Journal::open(&sinks).expect("a thread can be started");
         journal.tell(Life::Ready, "watches");
-        journal.send(&finding(Kind::Overlap, FindingEvent::Opened, 1, NAMES[1]), MonoTime(0));
-        journal.send(&finding(Kind::Undrained, FindingEvent::Cleared, 2, NAMES[2]), MonoTime(0));
+        journal.send(
+            &finding(Kind::Overlap, FindingEvent::Opened, 1, NAMES[1]),
+            MonoTime::from_nanos(0),
+        );
+        journal.send(
+            &finding(Kind::Undrained, FindingEvent::Cleared, 2, NAMES[2]),
+            MonoTime::from_nanos(0),
+        );
         return;
     }
     require_root();

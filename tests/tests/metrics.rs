@@ -252,7 +252,7 @@ fn reading(processes: Vec<ProcessReading>) -> Reading {
     let mut times = Histogram { sum: Duration::from_millis(1_500), ..Histogram::default() };
     (times.counts[4], times.counts[14]) = (5, 1);
     Reading {
-        time: MonoTime(1_000_000_000),
+        time: MonoTime::from_nanos(1_000_000_000),
         layers: Layers::Ab,
         names: true,
         processes,

@@ -117,7 +117,7 @@ mod tests {
     use crate::life::watchdog::Loop;
 
     fn at(seconds: u64) -> MonoTime {
-        MonoTime(seconds * 1_000_000_000)
+        MonoTime::from_nanos(seconds * 1_000_000_000)
     }
 
     #[test]

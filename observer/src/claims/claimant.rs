@@ -394,7 +394,11 @@ impl Claimant {
     fn name(&mut self, cookie: Cookie) {
         let Some(known) = self.sockets.get(&cookie) else { return };
         let rank = |cookie: Cookie, known: &Known| {
-            (known.left.is_none(), known.established.unwrap_or(MonoTime(u64::MAX)), cookie)
+            (
+                known.left.is_none(),
+                known.established.unwrap_or(MonoTime::from_nanos(u64::MAX)),
+                cookie,
+            )
         };
         let ends = known.ends;
         let other = self.by_ends.get(&ends).copied().filter(|other| *other != cookie);

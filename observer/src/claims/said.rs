@@ -58,15 +58,15 @@ mod tests {
             pauses in proptest::collection::vec(0_u64..2_000, 1..200),
             wait in 0_u64..4_000,
         ) {
-            let (mut said, mut all, mut now) = (Said::default(), Vec::new(), MonoTime(10_000));
+            let (mut said, mut all, mut now) = (Said::default(), Vec::new(), MonoTime::from_nanos(10_000));
             for pause in pauses {
-                now = MonoTime(now.0 + pause);
+                now = MonoTime::from_nanos(now.nanos() + pause);
                 said.push(now, BUDGET);
                 all.push(now);
             }
             prop_assert!(said.times.len() <= 2 * PARTS as usize + 3);
             prop_assert_eq!(said.last(), all.last().copied());
-            let then = MonoTime(now.0 + wait);
+            let then = MonoTime::from_nanos(now.nanos() + wait);
             let truth = all.iter().rev().copied().find(|time| time.after(BUDGET) <= then);
             let found = said.settled(then, BUDGET);
             // Never too new, and late by a part at the most.

@@ -49,12 +49,12 @@ mod tests {
     #[test]
     fn a_socket_has_one_moment() {
         let mut agenda = Agenda::default();
-        agenda.set(Cookie(1), Some(MonoTime(10)));
-        agenda.set(Cookie(2), Some(MonoTime(5)));
-        agenda.set(Cookie(1), Some(MonoTime(3)));
-        assert_eq!(agenda.next(), Some(MonoTime(3)));
-        assert_eq!(agenda.pop(MonoTime(4)), Some((MonoTime(3), Cookie(1))));
-        assert_eq!(agenda.pop(MonoTime(4)), None);
+        agenda.set(Cookie(1), Some(MonoTime::from_nanos(10)));
+        agenda.set(Cookie(2), Some(MonoTime::from_nanos(5)));
+        agenda.set(Cookie(1), Some(MonoTime::from_nanos(3)));
+        assert_eq!(agenda.next(), Some(MonoTime::from_nanos(3)));
+        assert_eq!(agenda.pop(MonoTime::from_nanos(4)), Some((MonoTime::from_nanos(3), Cookie(1))));
+        assert_eq!(agenda.pop(MonoTime::from_nanos(4)), None);
         agenda.set(Cookie(2), None);
         assert_eq!(agenda.next(), None);
     }

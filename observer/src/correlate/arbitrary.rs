@@ -27,9 +27,9 @@ enum Input {
 /// Mostly close together, so that they collide; sometimes at the ends of time.
 fn time() -> impl Strategy<Value = MonoTime> {
     prop_oneof![
-        8 => (0..40_u64).prop_map(|seconds| MonoTime(seconds * 1_000_000_000)),
-        1 => any::<u64>().prop_map(MonoTime),
-        1 => Just(MonoTime(u64::MAX)),
+        8 => (0..40_u64).prop_map(|seconds| MonoTime::from_nanos(seconds * 1_000_000_000)),
+        1 => any::<u64>().prop_map(MonoTime::from_nanos),
+        1 => Just(MonoTime::from_nanos(u64::MAX)),
     ]
 }
 
@@ -180,7 +180,7 @@ proptest! {
         for kind in crate::detect::Kind::ALL {
             config.budgets.set(kind, Duration::from_secs(budget * 5));
         }
-        let mut correlator = Correlator::new(config, MonoTime(0));
+        let mut correlator = Correlator::new(config, MonoTime::from_nanos(0));
         for input in inputs {
             match input {
                 Input::Event(event) => correlator.handle_event(event),

@@ -99,45 +99,45 @@ mod tests {
     use super::*;
 
     fn asking() -> Asking {
-        Asking::new(Duration::from_nanos(100), Duration::from_nanos(10), MonoTime(0))
+        Asking::new(Duration::from_nanos(100), Duration::from_nanos(10), MonoTime::from_nanos(0))
     }
 
     #[test]
     fn it_asks_once_until_it_is_answered() {
         let mut asking = asking();
-        asking.want(NewProcess, MonoTime(1));
-        assert_eq!(asking.ask(MonoTime(1)), Some(NewProcess));
-        asking.want(Loss, MonoTime(2));
-        assert_eq!(asking.ask(MonoTime(2)), None);
+        asking.want(NewProcess, MonoTime::from_nanos(1));
+        assert_eq!(asking.ask(MonoTime::from_nanos(1)), Some(NewProcess));
+        asking.want(Loss, MonoTime::from_nanos(2));
+        assert_eq!(asking.ask(MonoTime::from_nanos(2)), None);
         assert_eq!(asking.next(), None);
     }
 
     #[test]
     fn a_snapshot_that_began_too_early_does_not_count() {
         let mut asking = asking();
-        asking.want(NewProcess, MonoTime(1));
-        asking.ask(MonoTime(1));
-        asking.want(Suspicion, MonoTime(5));
-        asking.answered(MonoTime(3), MonoTime(4));
-        assert_eq!(asking.next(), Some(MonoTime(14)), "not before the gap is over");
-        assert_eq!(asking.ask(MonoTime(13)), None);
-        assert_eq!(asking.ask(MonoTime(14)), Some(Suspicion));
+        asking.want(NewProcess, MonoTime::from_nanos(1));
+        asking.ask(MonoTime::from_nanos(1));
+        asking.want(Suspicion, MonoTime::from_nanos(5));
+        asking.answered(MonoTime::from_nanos(3), MonoTime::from_nanos(4));
+        assert_eq!(asking.next(), Some(MonoTime::from_nanos(14)), "not before the gap is over");
+        assert_eq!(asking.ask(MonoTime::from_nanos(13)), None);
+        assert_eq!(asking.ask(MonoTime::from_nanos(14)), Some(Suspicion));
     }
 
     #[test]
     fn a_long_snapshot_is_followed_by_a_long_rest() {
         let mut asking = asking();
-        asking.want(Suspicion, MonoTime(200));
-        asking.answered(MonoTime(100), MonoTime(110));
-        assert_eq!(asking.next(), Some(MonoTime(150)), "four times its length");
+        asking.want(Suspicion, MonoTime::from_nanos(200));
+        asking.answered(MonoTime::from_nanos(100), MonoTime::from_nanos(110));
+        assert_eq!(asking.next(), Some(MonoTime::from_nanos(150)), "four times its length");
     }
 
     #[test]
     fn the_interval_begins_anew_with_each_snapshot() {
         let mut asking = asking();
-        asking.answered(MonoTime(50), MonoTime(51));
-        assert_eq!(asking.ask(MonoTime(100)), None);
-        assert_eq!(asking.next(), Some(MonoTime(151)));
-        assert_eq!(asking.ask(MonoTime(151)), Some(Periodic));
+        asking.answered(MonoTime::from_nanos(50), MonoTime::from_nanos(51));
+        assert_eq!(asking.ask(MonoTime::from_nanos(100)), None);
+        assert_eq!(asking.next(), Some(MonoTime::from_nanos(151)));
+        assert_eq!(asking.ask(MonoTime::from_nanos(151)), Some(Periodic));
     }
 }

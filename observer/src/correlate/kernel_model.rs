@@ -95,7 +95,7 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn new(processes: u32) -> Self {
         let mut kernel = Self {
-            now: MonoTime(1_000_000_000),
+            now: MonoTime::from_nanos(1_000_000_000),
             processes: BTreeMap::new(),
             sockets: BTreeMap::new(),
             cookies: 0,
@@ -389,7 +389,7 @@ impl Kernel {
             return;
         }
         let pid = (1..).find(|pid| !self.processes.contains_key(pid)).unwrap_or(u32::MAX);
-        let key = ProcessKey { pid, start_ns: self.now.0 };
+        let key = ProcessKey { pid, start_ns: self.now.nanos() };
         let (comm, descriptors) =
             (self.processes[&parent].comm.clone(), self.processes[&parent].descriptors.clone());
         self.processes.insert(pid, Process { key, comm: comm.clone(), descriptors });

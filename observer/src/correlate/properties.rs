@@ -100,7 +100,7 @@ struct Outcome {
 
 /// Tells a new correlator the same.
 fn replay(told: &[Told]) -> Outcome {
-    let mut correlator = Correlator::new(Config::default(), MonoTime(1_000_000_000));
+    let mut correlator = Correlator::new(Config::default(), MonoTime::from_nanos(1_000_000_000));
     let mut findings = Vec::new();
     for told in told {
         match told.clone() {

@@ -326,7 +326,7 @@ fn a_stream_knows_the_owner_and_the_port() {
     let mut correlator = Correlator::new(Config::default(), kernel.now);
     correlator.handle_snapshot(kernel.snapshot());
     for op in [Op::Connect(0), Op::Answer(0), Op::PeerResets(0)] {
-        kernel.now = MonoTime(kernel.now.0 + 1);
+        kernel.now = MonoTime::from_nanos(kernel.now.nanos() + 1);
         kernel.run(op);
     }
     for event in kernel.events() {

@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_first_loss_is_told_at_once_and_the_rest_in_sums() {
-        let at = |seconds: u64| MonoTime(seconds * 1_000_000_000);
+        let at = |seconds: u64| MonoTime::from_nanos(seconds * 1_000_000_000);
         let mut losses = Losses::default();
         losses.add("ring", 3);
         assert_eq!(losses.due(at(1)), [("ring", 3)]);

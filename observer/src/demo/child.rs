@@ -124,7 +124,7 @@ fn hold<T>(leak: Leak<T>) -> io::Result<()> {
 
 fn tell(at: MonoTime, holder: u32) -> io::Result<()> {
     let mut out = io::stdout();
-    writeln!(out, "planted {} {holder}", at.0)?;
+    writeln!(out, "planted {} {holder}", at.nanos())?;
     out.flush()
 }
 

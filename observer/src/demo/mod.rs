@@ -200,7 +200,7 @@ impl Leaker {
             kind: self.way.kind(),
             pid: self.process.id(),
             holder: u32::try_from(holder).unwrap_or(0),
-            at: MonoTime(at),
+            at: MonoTime::from_nanos(at),
         }))
     }
 

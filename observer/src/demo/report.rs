@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn outcome(opened: &[(Kind, u32, u64)]) -> Outcome {
-        let planted = |kind, pid| Planted { kind, pid, holder: pid, at: MonoTime(0) };
+        let planted = |kind, pid| Planted { kind, pid, holder: pid, at: MonoTime::from_nanos(0) };
         Outcome {
             planted: vec![
                 planted(Some(Kind::CloseWait), 1),
@@ -137,7 +137,7 @@ mod tests {
                 .map(|(kind, pid, at)| Opened {
                     kind: *kind,
                     pid: *pid,
-                    at: MonoTime(*at),
+                    at: MonoTime::from_nanos(*at),
                     message: String::new(),
                 })
                 .collect(),

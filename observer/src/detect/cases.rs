@@ -76,7 +76,7 @@ pub(super) fn check(kind: Kind, cases: &[Case]) {
         let socket = table.socket(COOKIE).expect("the cases keep the socket");
         let last = steps.last().map(|(time, _)| *time).unwrap_or_default();
         let now = expected.map_or(ms(last).after(budget), |since| ms(since).after(budget));
-        let before = MonoTime(now.0 - 1);
+        let before = MonoTime::from_nanos(now.nanos() - 1);
         let (early, late) = match expected.map(ms) {
             Some(since) => (Verdict::Suspect { since, due: now }, Verdict::Leak { since }),
             None => (Verdict::Fine, Verdict::Fine),
@@ -94,11 +94,11 @@ pub(super) fn apply_first(table: &mut Table, time: u64, step: Step) {
 const COOKIE: Cookie = Cookie(1);
 
 fn ms(time: u64) -> MonoTime {
-    MonoTime(time * 1_000_000)
+    MonoTime::from_nanos(time * 1_000_000)
 }
 
 fn key(pid: u32) -> ProcessKey {
-    ProcessKey { pid, start_ns: ms(u64::from(pid)).0 }
+    ProcessKey { pid, start_ns: ms(u64::from(pid)).nanos() }
 }
 
 fn ends(remote_port: u16) -> Ends {

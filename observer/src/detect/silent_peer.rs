@@ -127,7 +127,7 @@ mod tests {
             crate::detect::cases::apply_first(&mut table, time, step);
         }
         let socket = table.unordered().next().expect("it connected");
-        let at = |seconds: u64| MonoTime((1002 + seconds * 1000) * 1_000_000);
+        let at = |seconds: u64| MonoTime::from_nanos((1002 + seconds * 1000) * 1_000_000);
         assert_eq!(silent_peer(socket, at(50 - 1), Duration::ZERO), Verdict::Fine);
         let suspect = Verdict::Suspect { since: at(60), due: at(60) };
         assert_eq!(silent_peer(socket, at(50), Duration::ZERO), suspect);

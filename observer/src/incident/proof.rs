@@ -114,7 +114,7 @@ mod tests {
     };
 
     fn step(what: What, comm: &str) -> Step {
-        Step { time: MonoTime(0), what, comm: Comm::from_bytes(comm.as_bytes()) }
+        Step { time: MonoTime::from_nanos(0), what, comm: Comm::from_bytes(comm.as_bytes()) }
     }
 
     #[test]
@@ -163,13 +163,13 @@ mod tests {
             event,
             id: 1,
             kind: Kind::FdPressure,
-            time: MonoTime(15_000_000_000),
+            time: MonoTime::from_nanos(15_000_000_000),
             process,
             comm: Comm::from_bytes(comm.as_bytes()),
             subject: Subject::Process(process),
             socket: None,
             holders: Vec::new(),
-            since: MonoTime(0),
+            since: MonoTime::from_nanos(0),
             budget: Duration::from_secs(10),
             evidence: Evidence::Complete,
             device: None,

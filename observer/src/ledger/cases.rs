@@ -142,7 +142,7 @@ pub(super) fn snapshot(began: MonoTime, ended: MonoTime, rows: &[Row]) -> Snapsh
 }
 
 pub(super) fn us(time: u64) -> MonoTime {
-    MonoTime(time * 1_000)
+    MonoTime::from_nanos(time * 1_000)
 }
 
 pub(super) fn claim(cookie: u64, stage: Stage) -> Claim {

@@ -115,7 +115,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(way: Way) -> Self {
-        let now = MonoTime(1_000_000_000);
+        let now = MonoTime::from_nanos(1_000_000_000);
         let mut correlator = Correlator::new(Config::default(), now);
         correlator.follow_registry(POOL);
         let mut world = Self {
@@ -160,7 +160,11 @@ impl World {
     pub(super) fn pass(&mut self, until: MonoTime) {
         while self.now < until {
             let step = self.now.after(Duration::from_millis(50)).min(until);
-            let due = self.correlator.poll_timeout().unwrap_or(step).max(MonoTime(self.now.0 + 1));
+            let due = self
+                .correlator
+                .poll_timeout()
+                .unwrap_or(step)
+                .max(MonoTime::from_nanos(self.now.nanos() + 1));
             self.now = due.min(step);
             self.pool_acts();
             self.pump();

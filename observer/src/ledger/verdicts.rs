@@ -148,7 +148,7 @@ impl Ledger {
             let older = self.entries.get(other)?;
             // The later one: where a record was lost, the older one is known from later on.
             let since = connected.max(older.connected?);
-            let both = older.alive?.min(entry.ended.unwrap_or(MonoTime(u64::MAX)));
+            let both = older.alive?.min(entry.ended.unwrap_or(MonoTime::from_nanos(u64::MAX)));
             let is_on = older.ended.is_none() && entry.ended.is_none();
             let length = both.since(since);
             let is_covered = entry.ended.is_some_and(|ended| older.alive >= Some(ended));

@@ -118,7 +118,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     fn at(seconds: u64) -> MonoTime {
-        MonoTime(1_000_000_000).after(Duration::from_secs(seconds))
+        MonoTime::from_nanos(1_000_000_000).after(Duration::from_secs(seconds))
     }
 
     fn left(sessions: usize, receipts: usize) -> Left {

@@ -105,7 +105,7 @@ impl Notifier {
     /// SIGHUP was taken. [`Notifier::ready`] ends it. `MONOTONIC_USEC` is what `Type=notify-reload`
     /// (systemd 253) needs beside it; older managers skip it.
     pub fn reloading(&mut self, now: MonoTime) {
-        let micros = i128::from(now.0 / 1_000);
+        let micros = i128::from(now.nanos() / 1_000);
         self.send(&[NotifyState::Reloading, NotifyState::MonotonicUsec(micros)]);
     }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn at(millis: u64) -> MonoTime {
-        MonoTime(1_000_000_000_000).after(Duration::from_millis(millis))
+        MonoTime::from_nanos(1_000_000_000_000).after(Duration::from_millis(millis))
     }
 
     #[test]

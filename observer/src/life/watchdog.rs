@@ -53,7 +53,7 @@ pub struct Beats(Arc<[AtomicU64; Loop::ALL.len()]>);
 impl Beats {
     /// `of` turns: from now on it has to go on doing so.
     pub fn beat(&self, of: Loop, now: MonoTime) {
-        self.cell(of).store(now.0.max(NOT_EXPECTED + 1), Ordering::Relaxed);
+        self.cell(of).store(now.nanos().max(NOT_EXPECTED + 1), Ordering::Relaxed);
     }
 
     /// `of` ends in order: nobody waits for it any more.
@@ -74,7 +74,7 @@ impl Beats {
     fn last(&self, of: Loop) -> Option<MonoTime> {
         match self.cell(of).load(Ordering::Relaxed) {
             NOT_EXPECTED => None,
-            time => Some(MonoTime(time)),
+            time => Some(MonoTime::from_nanos(time)),
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     fn at(seconds: u64) -> MonoTime {
-        MonoTime(1_000_000_000_000).after(Duration::from_secs(seconds))
+        MonoTime::from_nanos(1_000_000_000_000).after(Duration::from_secs(seconds))
     }
 
     fn watchdog() -> (Beats, Watchdog) {

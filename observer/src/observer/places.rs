@@ -58,7 +58,7 @@ mod tests {
     const PROCESS: ProcessKey = ProcessKey { pid: 7, start_ns: 1 };
 
     fn at(seconds: u64) -> MonoTime {
-        MonoTime(seconds * 1_000_000_000)
+        MonoTime::from_nanos(seconds * 1_000_000_000)
     }
 
     fn unit(name: &str) -> Option<Place> {

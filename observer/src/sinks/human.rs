@@ -231,7 +231,7 @@ mod tests {
 
     fn shown(explain: bool, event: FindingEvent) -> String {
         let mut sink = Human::new(Vec::new(), Palette::default(), false).explain(explain);
-        let clock = WallClock::at(MonoTime(0), jiff::Timestamp::UNIX_EPOCH);
+        let clock = WallClock::at(MonoTime::from_nanos(0), jiff::Timestamp::UNIX_EPOCH);
         sink.report(Report::Finding(&finding(Kind::CloseWait, event, 1)), clock)
             .expect("a vector takes everything");
         String::from_utf8(sink.out).expect("it is text")

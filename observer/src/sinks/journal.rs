@@ -340,7 +340,7 @@ mod tests {
     }
 
     fn send(journal: &mut Journal, event: FindingEvent, id: u64) {
-        journal.send(&finding(Kind::CloseWait, event, id), MonoTime(id));
+        journal.send(&finding(Kind::CloseWait, event, id), MonoTime::from_nanos(id));
     }
 
     /// The next entry, if there is one.

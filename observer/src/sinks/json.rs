@@ -108,7 +108,7 @@ impl<'a> Line<'a> {
         let owner = seen.owner.as_ref();
         Self::Transition {
             time: rfc3339(clock.wall(transition.time)),
-            t_ns: transition.time.0,
+            t_ns: transition.time.nanos(),
             cookie: transition.cookie.0,
             pid: owner.map(|owner| owner.process.pid),
             comm: owner.map(|owner| owner.comm.as_str()),

@@ -80,7 +80,7 @@ mod tests {
     fn order(keys: &[u64]) -> Order<u64> {
         let mut order = Order::new();
         for key in keys {
-            order.push(MonoTime(0), *key);
+            order.push(MonoTime::from_nanos(0), *key);
         }
         order
     }
@@ -90,7 +90,7 @@ mod tests {
         let mut order = order(&[1, 2, 3]);
         let worth = |key: &u64| {
             let worth = if *key == 1 { Worth::Held } else { Worth::Little };
-            Some((MonoTime(0), worth))
+            Some((MonoTime::from_nanos(0), worth))
         };
         assert_eq!(order.victim(worth), Some(2));
         assert_eq!(order.victim(worth), Some(3));
@@ -100,15 +100,17 @@ mod tests {
 
     #[test]
     fn an_open_incident_outweighs_a_holder() {
-        let worth =
-            |key: &u64| Some((MonoTime(0), if *key == 1 { Worth::Reported } else { Worth::Held }));
+        let worth = |key: &u64| {
+            Some((MonoTime::from_nanos(0), if *key == 1 { Worth::Reported } else { Worth::Held }))
+        };
         assert_eq!(order(&[1, 2, 3]).victim(worth), Some(2));
     }
 
     #[test]
     fn a_touched_member_goes_to_the_back_once() {
         let mut order = order(&[1, 2]);
-        let look = |key: &u64| Some((MonoTime(if *key == 1 { 5 } else { 0 }), Worth::Little));
+        let look =
+            |key: &u64| Some((MonoTime::from_nanos(if *key == 1 { 5 } else { 0 }), Worth::Little));
         assert_eq!(order.victim(look), Some(2));
         assert_eq!(order.victim(look), Some(1));
     }
@@ -117,7 +119,7 @@ mod tests {
     fn members_that_left_are_swept_out() {
         let mut order = order(&[]);
         for key in 0..2 * SLACK as u64 {
-            order.push(MonoTime(0), key);
+            order.push(MonoTime::from_nanos(0), key);
         }
         order.sweep(1, |key| *key == 7);
         assert_eq!(order.queue.len(), 1);

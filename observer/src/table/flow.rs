@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     const fn at(ms: u64) -> MonoTime {
-        MonoTime(ms * 1_000_000)
+        MonoTime::from_nanos(ms * 1_000_000)
     }
 
     /// (when, state, copied_seq, unread, last received)

@@ -116,7 +116,7 @@ mod tests {
     const CHILD: ProcessKey = ProcessKey { pid: 6, start_ns: 2 };
 
     fn at(ms: u64) -> MonoTime {
-        MonoTime(ms * 1_000_000)
+        MonoTime::from_nanos(ms * 1_000_000)
     }
 
     fn ends() -> Ends {
@@ -182,7 +182,7 @@ mod tests {
         let socket = table.socket(SOCKET).expect("it is there");
         let steps = table.history(socket);
         assert!(steps.is_sorted_by_key(|step| step.time), "{steps:?}");
-        steps.iter().map(|step| (step.time.0 / 1_000_000, step.text())).collect()
+        steps.iter().map(|step| (step.time.nanos() / 1_000_000, step.text())).collect()
     }
 
     fn lines(expected: &[(u64, &str)]) -> Vec<(u64, String)> {
@@ -285,7 +285,7 @@ mod tests {
         closes(&mut table, 200, CHILD, 2);
         closes(&mut table, 300, NODE, 1);
         for (pid, name) in [(NODE.pid, b"other"), (CHILD.pid, b"third")] {
-            let later = ProcessKey { pid, start_ns: at(5_000).0 };
+            let later = ProcessKey { pid, start_ns: at(5_000).nanos() };
             table.name(later, &Comm::from_bytes(name), at(5_000));
         }
         let told = told(&table);

@@ -43,5 +43,5 @@ impl Process {
 /// When a process was forked, on the clock of the events: the kernel keeps a process's start on
 /// `CLOCK_BOOTTIME` (`task_struct.start_boottime`), which runs ahead by the time spent suspended.
 pub(super) fn forked_at(process: ProcessKey, boot_offset: Duration) -> MonoTime {
-    MonoTime(process.start_ns).before(boot_offset)
+    MonoTime::from_nanos(process.start_ns).before(boot_offset)
 }

@@ -49,11 +49,11 @@ mod tests {
     fn it_says_when_it_had_to_forget() {
         let mut recent = Recent::new(2);
         for time in 1..=3 {
-            recent.push(MonoTime(time), time);
+            recent.push(MonoTime::from_nanos(time), time);
         }
-        assert!(!recent.is_complete_since(MonoTime(1)));
-        assert!(recent.is_complete_since(MonoTime(2)));
-        recent.drop_before(MonoTime(3));
+        assert!(!recent.is_complete_since(MonoTime::from_nanos(1)));
+        assert!(recent.is_complete_since(MonoTime::from_nanos(2)));
+        recent.drop_before(MonoTime::from_nanos(3));
         assert_eq!(recent.iter().map(|(_, what)| *what).collect::<Vec<_>>(), [3]);
     }
 }

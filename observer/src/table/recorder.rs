@@ -80,7 +80,7 @@ impl Recorder {
                 second = cursor.peek(last);
             }
         }
-        let delta = (time.0 / 1000).saturating_sub(last);
+        let delta = (time.nanos() / 1000).saturating_sub(last);
         let mut entry = Packed::default();
         entry.varint(delta);
         entry.what(what);
@@ -107,7 +107,7 @@ impl Recorder {
         std::iter::from_fn(move || {
             let (micros, what) = cursor.entry(last)?;
             last = micros;
-            Some((MonoTime(micros.saturating_mul(1000)), what))
+            Some((MonoTime::from_nanos(micros.saturating_mul(1000)), what))
         })
     }
 
@@ -342,9 +342,9 @@ mod tests {
             let (mut now, mut last) = (u64::from(start), 0);
             for (pause, what) in story {
                 now = now.saturating_add_signed(pause);
-                recorder.push(MonoTime(now), what);
+                recorder.push(MonoTime::from_nanos(now), what);
                 last = last.max(now / 1000);
-                naive.push((MonoTime(last * 1000), what));
+                naive.push((MonoTime::from_nanos(last * 1000), what));
                 let kept = &naive[naive.len().saturating_sub(KEPT)..];
                 prop_assert_eq!(recorder.iter().collect::<Vec<_>>(), kept);
                 prop_assert!(recorder.heap_bytes() <= KEPT * 21);
@@ -358,10 +358,10 @@ mod tests {
     fn the_end_of_time_is_a_time() {
         let mut recorder = Recorder::default();
         for time in [0, u64::MAX, u64::MAX, 5] {
-            recorder.push(MonoTime(time), What::Named);
+            recorder.push(MonoTime::from_nanos(time), What::Named);
         }
         let last = u64::MAX / 1000 * 1000;
-        let times: Vec<_> = recorder.iter().map(|(time, _)| time.0).collect();
+        let times: Vec<_> = recorder.iter().map(|(time, _)| time.nanos()).collect();
         assert_eq!(times, [0, last, last, last]);
     }
 
@@ -372,18 +372,20 @@ mod tests {
         // A year after boot.
         let up = 31_536_000_000_000_000;
         let hand = Hand { pid: 4_194_303, fd: 12_000 };
-        recorder.push(MonoTime(up), What::Transition { old: Close, new: SynSent });
+        recorder.push(MonoTime::from_nanos(up), What::Transition { old: Close, new: SynSent });
         let established = What::Transition { old: SynSent, new: Established };
-        recorder.push(MonoTime(up + 150_000_000), established);
-        recorder.push(MonoTime(up + 150_900_000), What::Named);
+        recorder.push(MonoTime::from_nanos(up + 150_000_000), established);
+        recorder.push(MonoTime::from_nanos(up + 150_900_000), What::Named);
         assert_eq!(recorder.heap_bytes(), 0);
         // A day later.
         let end = up + 86_400_000_000_000;
-        recorder.push(MonoTime(end), What::Transition { old: Established, new: CloseWait });
+        recorder
+            .push(MonoTime::from_nanos(end), What::Transition { old: Established, new: CloseWait });
         assert_eq!(recorder.heap_bytes(), 0);
-        recorder.push(MonoTime(end + 10_000_000_000), What::Closed { hand, is_last: true });
+        recorder
+            .push(MonoTime::from_nanos(end + 10_000_000_000), What::Closed { hand, is_last: true });
         recorder.push(
-            MonoTime(end + 10_000_050_000),
+            MonoTime::from_nanos(end + 10_000_050_000),
             What::Transition { old: CloseWait, new: LastAck },
         );
         assert_eq!(recorder.iter().count(), 6);

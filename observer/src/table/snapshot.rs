@@ -31,7 +31,7 @@ impl Table {
         let began = snapshot.began;
         let closed = self.closed_since(began);
         let destroyed = endings(&self.destroyed, began);
-        let exited = endings(&self.exited, MonoTime(0));
+        let exited = endings(&self.exited, MonoTime::from_nanos(0));
         let is_complete = self.closed.is_complete_since(began)
             && self.destroyed.is_complete_since(began)
             && self.exited.is_complete_since(began);

@@ -28,7 +28,7 @@ fn ends(local_port: u16) -> Ends {
 fn transition(time: u64, cookie: Cookie, old: TcpState, new: TcpState, port: u16) -> KernelEvent {
     let connects = old == TcpState::Close;
     KernelEvent::Transition(Transition {
-        time: MonoTime(time),
+        time: MonoTime::from_nanos(time),
         cookie,
         old,
         new,
@@ -55,7 +55,7 @@ fn row(time: u64, state: TcpState, holder: Option<(u32, i32, &str)>) -> Snapshot
         Holder { process: key(pid), comm, fd }
     });
     SnapshotRow {
-        time: MonoTime(time),
+        time: MonoTime::from_nanos(time),
         cookie: SOCKET,
         state,
         ends: ends(4000),
@@ -64,13 +64,13 @@ fn row(time: u64, state: TcpState, holder: Option<(u32, i32, &str)>) -> Snapshot
         read: ReadPosition { copied_seq: 1, unread: 0 },
         unacked: 0,
         write_seq: 1,
-        last_sent: MonoTime(0),
-        last_received: MonoTime(0),
+        last_sent: MonoTime::from_nanos(0),
+        last_received: MonoTime::from_nanos(0),
     }
 }
 
 fn snapshot(began: u64, ended: u64, rows: Vec<SnapshotRow>) -> Snapshot {
-    let (began, ended) = (MonoTime(began), MonoTime(ended));
+    let (began, ended) = (MonoTime::from_nanos(began), MonoTime::from_nanos(ended));
     Snapshot { began, ended, rows, lists_unheld: true, unheld_netns: NETNS, ..Snapshot::default() }
 }
 
@@ -88,7 +88,7 @@ fn the_local_port_stays_known_when_the_kernel_forgets_it() {
     assert_eq!(socket(&table).ends, ends(4000));
     table.apply(&transition(12, SOCKET, TcpState::Established, TcpState::Close, 0));
     assert_eq!(socket(&table).ends, ends(4000));
-    assert_eq!(socket(&table).born, Some(MonoTime(10)));
+    assert_eq!(socket(&table).born, Some(MonoTime::from_nanos(10)));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn an_older_row_brings_nothing_back() {
         row(20, TcpState::Established, Some((6, 7, "node"))),
         row(20, TcpState::Established, Some((8, 7, "node"))),
     ];
-    let (time, cookie) = (MonoTime(21), Some(SOCKET));
+    let (time, cookie) = (MonoTime::from_nanos(21), Some(SOCKET));
     let closed = KernelEvent::Closed { time, cookie, process: key(5), fd: 7, references: 3 };
     table.apply(&closed);
     table.apply(&KernelEvent::Exited { time, process: key(6) });
@@ -107,7 +107,7 @@ fn an_older_row_brings_nothing_back() {
     table.apply_snapshot(&snapshot(20, 30, rows.clone()), false, false);
     assert_eq!(holders(&table), [(8, 7)]);
     assert_eq!(socket(&table).state, TcpState::CloseWait);
-    table.apply(&KernelEvent::Destroyed { time: MonoTime(40), cookie: SOCKET });
+    table.apply(&KernelEvent::Destroyed { time: MonoTime::from_nanos(40), cookie: SOCKET });
     table.apply_snapshot(&snapshot(35, 45, rows), false, false);
     assert!(table.is_empty());
 }
@@ -115,7 +115,7 @@ fn an_older_row_brings_nothing_back() {
 #[test]
 fn an_exiting_process_is_seen_with_descriptors_a_little_longer() {
     let mut table = connected();
-    table.apply(&KernelEvent::Exited { time: MonoTime(20), process: key(5) });
+    table.apply(&KernelEvent::Exited { time: MonoTime::from_nanos(20), process: key(5) });
     for began in [25, 35] {
         let rows = vec![row(began + 1, TcpState::Established, Some((5, 7, "node")))];
         table.apply_snapshot(&snapshot(began, began + 5, rows), false, false);
@@ -127,7 +127,12 @@ fn an_exiting_process_is_seen_with_descriptors_a_little_longer() {
 fn the_name_of_a_program_is_not_taken_from_before_its_exec() {
     let mut table = connected();
     let (comm, process) = (Comm::from_bytes(b"curl"), key(5));
-    table.apply(&KernelEvent::Executed { time: MonoTime(25), process, comm, watched: true });
+    table.apply(&KernelEvent::Executed {
+        time: MonoTime::from_nanos(25),
+        process,
+        comm,
+        watched: true,
+    });
     let rows = vec![row(21, TcpState::Established, Some((5, 7, "sh")))];
     table.apply_snapshot(&snapshot(20, 30, rows), false, false);
     assert_eq!(table.comm(key(5)).as_str(), "curl");
@@ -140,16 +145,19 @@ fn a_descriptor_that_is_used_again_is_another_socket() {
     table.apply(&transition(20, other, TcpState::Close, TcpState::SynSent, 0));
     assert_eq!(holders(&table), []);
     let released = socket(&table).released.expect("the owner has no descriptor of it any more");
-    assert_eq!((released.earliest, released.time), (MonoTime(10), MonoTime(20)));
+    assert_eq!(
+        (released.earliest, released.time),
+        (MonoTime::from_nanos(10), MonoTime::from_nanos(20))
+    );
     let late = KernelEvent::Closed {
-        time: MonoTime(15),
+        time: MonoTime::from_nanos(15),
         cookie: Some(SOCKET),
         process: key(5),
         fd: 7,
         references: 1,
     };
     table.apply(&late);
-    assert_eq!(socket(&table).closed_by_owner(), Some(MonoTime(15)));
+    assert_eq!(socket(&table).closed_by_owner(), Some(MonoTime::from_nanos(15)));
     let other = table.socket(other).expect("it was just connected");
     assert!(other.is_held_by(key(5)));
 }
@@ -158,7 +166,7 @@ fn a_descriptor_that_is_used_again_is_another_socket() {
 fn another_life_of_a_process_number_ends_the_former_one() {
     let mut table = connected();
     let next = ProcessKey { pid: 5, start_ns: 18 };
-    let (comm, time) = (Comm::from_bytes(b"sh"), MonoTime(20));
+    let (comm, time) = (Comm::from_bytes(b"sh"), MonoTime::from_nanos(20));
     table.apply(&KernelEvent::Forked { time, parent: 1, child: next, comm, watched: true });
     assert_eq!(holders(&table), []);
     let late = KernelEvent::Accepted { time, cookie: Some(SOCKET), process: key(5), fd: 9 };
@@ -172,7 +180,7 @@ fn a_state_of_which_no_record_came_is_not_certain() {
     assert_eq!(table.evidence(socket(&table)), Evidence::Complete);
     let rows = vec![row(21, TcpState::CloseWait, Some((5, 7, "node")))];
     table.apply_snapshot(&snapshot(20, 30, rows), false, false);
-    assert_eq!(socket(&table).state_since, MonoTime(21));
+    assert_eq!(socket(&table).state_since, MonoTime::from_nanos(21));
     assert_eq!(table.evidence(socket(&table)), Evidence::Reconstructed);
     table.apply(&transition(40, SOCKET, TcpState::CloseWait, TcpState::LastAck, 4000));
     assert_eq!(table.evidence(socket(&table)), Evidence::Complete);
@@ -183,7 +191,7 @@ fn a_state_of_which_no_record_came_is_not_certain() {
 #[test]
 fn a_life_with_a_gap_is_not_certain_though_the_state_is() {
     let mut table = connected();
-    table.lose(MonoTime(0));
+    table.lose(MonoTime::from_nanos(0));
     assert_eq!(table.evidence(socket(&table)), Evidence::Reconstructed);
     table.apply(&transition(20, SOCKET, TcpState::Established, TcpState::CloseWait, 4000));
     assert_eq!(table.evidence(socket(&table)), Evidence::Complete);
@@ -200,7 +208,15 @@ fn how_a_descriptor_went_is_unknown_after_a_loss() {
         ];
         table.apply_snapshot(&snapshot(20, 30, rows), lost, lost);
         let released = socket(&table).released.expect("the owner has no descriptor any more");
-        assert_eq!(released, Release { kind, fd: 7, earliest: MonoTime(10), time: MonoTime(20) });
+        assert_eq!(
+            released,
+            Release {
+                kind,
+                fd: 7,
+                earliest: MonoTime::from_nanos(10),
+                time: MonoTime::from_nanos(20)
+            }
+        );
     }
 }
 
@@ -215,7 +231,7 @@ fn a_socket_that_is_in_no_list_leaves_unless_it_waits_to_be_accepted() {
         table.apply(&transition(10, SOCKET, TcpState::SynRecv, TcpState::Established, 4000));
         table.apply(&transition(11, SOCKET, TcpState::Established, state, 4000));
         if lost {
-            table.lose(MonoTime(0));
+            table.lose(MonoTime::from_nanos(0));
         }
         table.apply_snapshot(&snapshot(20, 30, Vec::new()), lost, lost);
         assert_eq!(!table.is_empty(), stays, "{state}, lost: {lost}");
@@ -225,7 +241,7 @@ fn a_socket_that_is_in_no_list_leaves_unless_it_waits_to_be_accepted() {
 #[test]
 fn an_accept_before_its_socket_is_known_makes_the_owner() {
     let mut table = table();
-    let (time, cookie) = (MonoTime(10), Some(SOCKET));
+    let (time, cookie) = (MonoTime::from_nanos(10), Some(SOCKET));
     let accepted = KernelEvent::Accepted { time, cookie, process: key(5), fd: 7 };
     assert_eq!(table.apply(&accepted), Some(Question::UnknownSocket));
     let rows = vec![row(21, TcpState::Established, Some((5, 7, "node")))];
@@ -251,7 +267,7 @@ fn sockets_of_a_process_share_its_name() {
     let mut table = table();
     let mut texts = Vec::new();
     for cookie in [Cookie(1), Cookie(2)] {
-        table.name(key(5), &Comm::from_bytes(b"node"), MonoTime(10));
+        table.name(key(5), &Comm::from_bytes(b"node"), MonoTime::from_nanos(10));
         table.apply(&transition(10, cookie, TcpState::Close, TcpState::SynSent, 0));
         let owner = table.socket(cookie).and_then(|socket| socket.owner.as_ref());
         texts.push(owner.map(|owner| owner.comm.as_str().as_ptr()));

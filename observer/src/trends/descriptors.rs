@@ -167,7 +167,7 @@ impl Descriptors {
         followed.seen = now;
         let (limit, _) = row.limit;
         if followed.history.push(now, open, limit) {
-            let started = MonoTime(row.process.start_ns);
+            let started = MonoTime::from_nanos(row.process.start_ns);
             followed.forecast = forecast(&followed.history, open, limit, started, now);
         }
     }

@@ -55,7 +55,7 @@ struct Silent {
 
 impl Generations {
     pub(super) fn handle_snapshot(&mut self, now: MonoTime) {
-        if self.scanned == MonoTime(0) || now.since(self.scanned) >= PACE {
+        if self.scanned == MonoTime::from_nanos(0) || now.since(self.scanned) >= PACE {
             self.snapshot = Some(now);
         }
     }
@@ -127,7 +127,8 @@ fn again(
     match before {
         Some(before) => {
             // The kernel's ticks make the same moment differ a little from snapshot to snapshot.
-            let awake = before.moved.map(|moved| moved.after(budget)).max(Some(MonoTime(1)));
+            let awake =
+                before.moved.map(|moved| moved.after(budget)).max(Some(MonoTime::from_nanos(1)));
             let is_used = before.is_used || member.moved >= awake;
             Some(Silent { is_used, ..*before })
         }

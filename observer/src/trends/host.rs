@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// When stories begin: the host has been up for a day.
-const BEGIN: MonoTime = MonoTime(86_400_000_000_000);
+const BEGIN: MonoTime = MonoTime::from_nanos(86_400_000_000_000);
 
 /// One of the host's processes, started an hour before the story.
 pub(super) fn process(pid: u32) -> ProcessKey {
-    ProcessKey { pid, start_ns: BEGIN.0 - 3_600_000_000_000 }
+    ProcessKey { pid, start_ns: BEGIN.nanos() - 3_600_000_000_000 }
 }
 
 /// What a process has open, by kinds; `limit` is soft and hard.

@@ -71,7 +71,7 @@ mod tests {
     /// so.
     fn looks(budget: u64, story: &str) -> String {
         let mut latch = Latch::default();
-        let mut now = MonoTime(1_000_000_000_000);
+        let mut now = MonoTime::from_nanos(1_000_000_000_000);
         story
             .chars()
             .map(|look| {

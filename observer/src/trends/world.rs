@@ -68,7 +68,7 @@ pub(super) fn millis(milliseconds: u64) -> Duration {
 
 impl World {
     pub(super) fn new(config: Config) -> Self {
-        let now = MonoTime(1_000_000_000_000);
+        let now = MonoTime::from_nanos(1_000_000_000_000);
         let mut world = Self {
             now,
             correlator: Correlator::new(config, now),
@@ -106,7 +106,7 @@ impl World {
             read: 1,
             written: 1,
             last_sent: self.now,
-            last_received: MonoTime(0),
+            last_received: MonoTime::from_nanos(0),
         };
         self.socks.insert(cookie, sock);
         self.goes_to(cookie, TcpState::SynSent);

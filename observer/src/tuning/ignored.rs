@@ -103,31 +103,31 @@ mod tests {
     fn the_same_counts_once_and_another_begin_is_another() {
         let mut ignored = Ignored::default();
         for since in [5, 5, 4] {
-            ignored.note(ONE, Kind::CloseWait, 1, MonoTime(since));
+            ignored.note(ONE, Kind::CloseWait, 1, MonoTime::from_nanos(since));
         }
         assert_eq!(counts(&ignored), (1, vec![(Kind::CloseWait, 1)], [0, 1]));
-        ignored.note(ONE, Kind::CloseWait, 1, MonoTime(9));
+        ignored.note(ONE, Kind::CloseWait, 1, MonoTime::from_nanos(9));
         assert_eq!(counts(&ignored), (1, vec![(Kind::CloseWait, 2)], [0, 2]));
-        ignored.note(ONE, Kind::Undrained, 0, MonoTime(9));
+        ignored.note(ONE, Kind::Undrained, 0, MonoTime::from_nanos(9));
         assert_eq!(ignored.len(), 2);
         assert!(ignored.is_about(ONE) && !ignored.is_about(PROCESS));
         ignored.forget(ONE, Kind::CloseWait);
         ignored.forget(ONE, Kind::Undrained);
         assert!(!ignored.has(ONE, Kind::Undrained));
         assert_eq!(counts(&ignored), (0, vec![(Kind::CloseWait, 2), (Kind::Undrained, 1)], [1, 2]));
-        ignored.note(ONE, Kind::CloseWait, 1, MonoTime(9));
+        ignored.note(ONE, Kind::CloseWait, 1, MonoTime::from_nanos(9));
         assert_eq!(ignored.by_kind()[&Kind::CloseWait], 3, "it was over in between");
     }
 
     #[test]
     fn after_a_reload_it_is_the_same_finding_of_another_rule() {
         let mut ignored = Ignored::default();
-        ignored.note(ONE, Kind::CloseWait, 1, MonoTime(5));
+        ignored.note(ONE, Kind::CloseWait, 1, MonoTime::from_nanos(5));
         ignored.rules_changed();
         assert_eq!(counts(&ignored), (1, vec![(Kind::CloseWait, 1)], [0, 0]));
         // Even if it has the same place in the list.
         for rule in [1, 1, 0, 0] {
-            ignored.note(ONE, Kind::CloseWait, rule, MonoTime(5));
+            ignored.note(ONE, Kind::CloseWait, rule, MonoTime::from_nanos(5));
         }
         assert_eq!(counts(&ignored), (1, vec![(Kind::CloseWait, 1)], [1, 1]));
     }
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn what_processes_do_not_do_any_more_is_forgotten() {
         let mut ignored = Ignored::default();
-        ignored.note(ONE, Kind::CloseWait, 0, MonoTime(5));
-        ignored.note(PROCESS, Kind::FdPressure, 0, MonoTime(5));
-        ignored.note(PROCESS, Kind::FdLimitLow, 0, MonoTime(5));
+        ignored.note(ONE, Kind::CloseWait, 0, MonoTime::from_nanos(5));
+        ignored.note(PROCESS, Kind::FdPressure, 0, MonoTime::from_nanos(5));
+        ignored.note(PROCESS, Kind::FdLimitLow, 0, MonoTime::from_nanos(5));
         ignored.keep_of_processes(&[(PROCESS, Kind::FdPressure)]);
         assert_eq!(ignored.len(), 2);
         ignored.keep_of_processes(&[]);

@@ -185,7 +185,7 @@ pub(crate) fn finding(id: u64) -> Finding {
         event: FindingEvent::Opened,
         id,
         kind,
-        time: MonoTime(2_000_000_000),
+        time: MonoTime::from_nanos(2_000_000_000),
         process,
         comm: comm.clone(),
         subject: Subject::Socket(Cookie(id)),
@@ -197,7 +197,7 @@ pub(crate) fn finding(id: u64) -> Finding {
             unread: 0,
         }),
         holders: vec![Holder { process, comm, fd: 7 }],
-        since: MonoTime(1_000_000_000),
+        since: MonoTime::from_nanos(1_000_000_000),
         budget: Duration::from_secs(1),
         evidence: Evidence::Complete,
         detail: None,
@@ -251,7 +251,7 @@ async fn observe(mut questions: mpsc::Receiver<Question>) {
 
 fn table() -> Table {
     let mut table = Table::new(Limits { sockets: 64, processes: 64, boot_offset: Duration::ZERO });
-    let time = MonoTime(1_000_000_000);
+    let time = MonoTime::from_nanos(1_000_000_000);
     let row = |cookie: u64| SnapshotRow {
         time,
         cookie: Cookie(cookie),
@@ -314,7 +314,7 @@ fn reading() -> Reading {
         findings_open: BTreeMap::from([(Kind::CloseWait, 2)]),
     };
     Reading {
-        time: MonoTime(1),
+        time: MonoTime::from_nanos(1),
         layers: Layers::Ab,
         names: true,
         processes: [500, 450, 400, 450].map(process).into(),

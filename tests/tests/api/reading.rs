@@ -118,7 +118,7 @@ fn health_says_what_is_missing() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["privileges"], "no capabilities");
     // At the boot of this host.
-    daemon.beats.beat(Loop::Pool, MonoTime(1));
+    daemon.beats.beat(Loop::Pool, MonoTime::from_nanos(1));
     assert_eq!(daemon.tcp.get("/healthz").status, 503);
 }
 

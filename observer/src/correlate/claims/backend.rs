@@ -17,7 +17,7 @@ use crate::{
 pub(super) const PID: u32 = 1;
 
 /// When the story begins.
-const BEGIN: MonoTime = MonoTime(1_000_000_000);
+const BEGIN: MonoTime = MonoTime::from_nanos(1_000_000_000);
 
 pub(super) struct Backend {
     pub(super) kernel: Kernel,

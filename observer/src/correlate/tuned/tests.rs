@@ -110,7 +110,7 @@ fn a_small_budget_of_a_rule_is_kept_where_only_snapshots_show_it() {
 #[test]
 fn what_is_ignored_is_counted_and_is_a_finding_when_the_rule_ends() {
     let mut live = half_closed(vec![ignore("program-*", at(100))]);
-    live.pass(MonoTime(at(100).0 - 1));
+    live.pass(MonoTime::from_nanos(at(100).nanos() - 1));
     assert_eq!(said(&live), []);
     assert_eq!(live.correlator.ignored(), 1);
     assert_eq!(live.correlator.ignored_by_kind()[&Kind::CloseWait], 1);
@@ -458,7 +458,7 @@ proptest! {
         // ignored asks for none.
         let kinds: Vec<_> =
             Kind::OF_SOCKETS.into_iter().filter(|kind| *kind != Kind::Inherited).collect();
-        let all = Rule { destination: None, kinds: kinds.clone(), ..ignore("*", MonoTime(u64::MAX)) };
+        let all = Rule { destination: None, kinds: kinds.clone(), ..ignore("*", MonoTime::from_nanos(u64::MAX)) };
         let (live, told) = outcome(&history, Config { rules: vec![all], ..Config::default() });
         let (plain, _) = outcome(&history, Config::default());
         prop_assert!(told.iter().all(|(_, kind, _, _)| *kind == Kind::Inherited), "{told:?}");

@@ -32,9 +32,9 @@ impl World {
         if self.way.races.rotate_right(self.races) & 1 == 1
             && let Some(op) = self.next.take()
         {
-            self.now = MonoTime(self.now.0 + 1_000);
+            self.now = MonoTime::from_nanos(self.now.nanos() + 1_000);
             self.act(op);
-            self.now = MonoTime(self.now.0 + 1_000);
+            self.now = MonoTime::from_nanos(self.now.nanos() + 1_000);
         }
     }
 

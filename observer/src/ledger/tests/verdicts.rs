@@ -10,7 +10,7 @@ fn check(kind: Kind, cases: &[Case<Since>]) {
         let world = World::new().run(steps);
         let last = steps.last().map_or(0, |(time, _)| *time);
         let now = us(expected.unwrap_or(last)).after(BUDGET);
-        let before = crate::model::MonoTime(now.0 - 1);
+        let before = crate::model::MonoTime::from_nanos(now.nanos() - 1);
         let (early, late) = match expected.map(us) {
             Some(since) => (Verdict::Suspect { since, due: now }, Verdict::Leak { since }),
             None => (Verdict::Fine, Verdict::Fine),

@@ -48,7 +48,7 @@ impl StatusLine {
     /// When something is to be sent.
     pub(super) fn poll_timeout(&self) -> Option<MonoTime> {
         self.waiting.as_ref()?;
-        Some(self.shown.as_ref().map_or(MonoTime(0), |(_, at)| at.after(LEAST)))
+        Some(self.shown.as_ref().map_or(MonoTime::from_nanos(0), |(_, at)| at.after(LEAST)))
     }
 }
 
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn at(millis: u64) -> MonoTime {
-        MonoTime(0).after(Duration::from_millis(millis))
+        MonoTime::from_nanos(0).after(Duration::from_millis(millis))
     }
 
     #[test]

@@ -147,7 +147,7 @@ pub(in crate::sinks) mod tests {
             event,
             id,
             kind,
-            time: MonoTime(75_000_000_000),
+            time: MonoTime::from_nanos(75_000_000_000),
             process,
             comm: Comm::from_bytes("n\u{202e}ode".as_bytes()),
             subject: Subject::Socket(Cookie(4_711)),
@@ -165,7 +165,7 @@ pub(in crate::sinks) mod tests {
                 holder(4_242, "n\u{202e}ode".as_bytes(), 12),
                 holder(4_243, b"my worker", 7),
             ],
-            since: MonoTime(60_000_000_000),
+            since: MonoTime::from_nanos(60_000_000_000),
             budget: Duration::from_secs(10),
             evidence: Evidence::Reconstructed,
             detail: None,
@@ -181,7 +181,7 @@ pub(in crate::sinks) mod tests {
                 history: Some(
                     [(60, What::Seen(TcpState::CloseWait)), (70, What::Lost)]
                         .map(|(second, what)| Step {
-                            time: MonoTime(second * 1_000_000_000),
+                            time: MonoTime::from_nanos(second * 1_000_000_000),
                             what,
                             comm: Comm::default(),
                         })
@@ -194,7 +194,7 @@ pub(in crate::sinks) mod tests {
     }
 
     fn clock() -> WallClock {
-        WallClock::at(MonoTime(0), jiff::Timestamp::UNIX_EPOCH)
+        WallClock::at(MonoTime::from_nanos(0), jiff::Timestamp::UNIX_EPOCH)
     }
 
     fn texts(entry: &Entry) -> Vec<String> {

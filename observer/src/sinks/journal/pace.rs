@@ -70,7 +70,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(seconds: u64) -> MonoTime {
-        MonoTime(seconds * 1_000_000_000)
+        MonoTime::from_nanos(seconds * 1_000_000_000)
     }
 
     fn pace() -> Pace {

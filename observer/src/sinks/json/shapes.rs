@@ -310,11 +310,11 @@ mod tests {
     };
 
     fn clock() -> WallClock {
-        WallClock::at(MonoTime(0), Timestamp::UNIX_EPOCH)
+        WallClock::at(MonoTime::from_nanos(0), Timestamp::UNIX_EPOCH)
     }
 
     fn told(second: u64, what: What, comm: &str) -> Told {
-        let time = MonoTime(second * 1_000_000_000);
+        let time = MonoTime::from_nanos(second * 1_000_000_000);
         Told { time, what, comm: Comm::from_bytes(comm.as_bytes()) }
     }
 
@@ -331,7 +331,7 @@ mod tests {
             told(64, What::Lost, ""),
         ];
         finding.proof.history = Some(steps.into());
-        let shape = Finding::new(&finding, MonoTime(75_000_000_000), clock());
+        let shape = Finding::new(&finding, MonoTime::from_nanos(75_000_000_000), clock());
         let value = to_value(&shape).expect("it is JSON");
         assert_eq!(
             value["history"],
@@ -358,7 +358,8 @@ mod tests {
         let mut finding = finding(Kind::CloseWait, FindingEvent::Opened, 1);
         finding.process.start_ns = 3_000_000_000;
         finding.holders[1].process.start_ns = 2_000_000_000;
-        let shape = to_value(Finding::new(&finding, MonoTime(0), clock())).expect("it is JSON");
+        let shape =
+            to_value(Finding::new(&finding, MonoTime::from_nanos(0), clock())).expect("it is JSON");
         assert_eq!(shape["started"], "1970-01-01T00:00:03.000000Z");
         assert_eq!(shape["unit"], "n\node.service");
         assert_eq!(shape["container"], "abc");
@@ -373,7 +374,8 @@ mod tests {
         *finding.proof = Proof::default();
         finding.process = ProcessKey { start_ns: 0, ..finding.process };
         finding.holders[0].process.start_ns = 0;
-        let shape = to_value(Finding::new(&finding, MonoTime(0), clock())).expect("it is JSON");
+        let shape =
+            to_value(Finding::new(&finding, MonoTime::from_nanos(0), clock())).expect("it is JSON");
         for name in ["started", "unit", "container"] {
             assert_eq!(shape.get(name), Some(&Value::Null));
             assert_eq!(shape["holders"][0].get(name), Some(&Value::Null));

@@ -498,7 +498,7 @@ fn reading() -> Reading {
         ..process(41, "node", 0)
     };
     Reading {
-        time: MonoTime(1_000_000_000),
+        time: MonoTime::from_nanos(1_000_000_000),
         layers: Layers::Ab,
         names: true,
         processes: vec![process(42, "python3", 1), node],

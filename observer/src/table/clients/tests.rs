@@ -52,7 +52,7 @@ fn transition() -> impl Strategy<Value = KernelEvent> {
     (cookie(), state(), state(), ends(), netns(), option::of(key()), 0..4_i32).prop_map(
         |(cookie, old, new, ends, netns, owner, fd)| {
             KernelEvent::Transition(Transition {
-                time: MonoTime(0),
+                time: MonoTime::from_nanos(0),
                 cookie,
                 old,
                 new,
@@ -72,12 +72,12 @@ fn named() -> impl Strategy<Value = KernelEvent> {
     (cookie(), id, 0..8_u8).prop_map(|(cookie, id, cut)| {
         let name =
             ClientName { client_id: Arc::from(id), is_cut: cut == 0, keep_alive: 60, level: 4 };
-        KernelEvent::Named { time: MonoTime(0), cookie, name }
+        KernelEvent::Named { time: MonoTime::from_nanos(0), cookie, name }
     })
 }
 
 fn event() -> impl Strategy<Value = KernelEvent> {
-    let time = MonoTime(0);
+    let time = MonoTime::from_nanos(0);
     let descriptor = || (option::of(cookie()), key(), 0..4_i32);
     prop_oneof![
         6 => transition(),
@@ -96,7 +96,7 @@ fn event() -> impl Strategy<Value = KernelEvent> {
 fn row() -> impl Strategy<Value = SnapshotRow> {
     (cookie(), state(), ends(), netns(), option::of((key(), 0..4_i32))).prop_map(
         |(cookie, state, ends, netns, holder)| SnapshotRow {
-            time: MonoTime(0),
+            time: MonoTime::from_nanos(0),
             cookie,
             state,
             ends,
@@ -105,8 +105,8 @@ fn row() -> impl Strategy<Value = SnapshotRow> {
             read: ReadPosition { copied_seq: 1, unread: 0 },
             unacked: 0,
             write_seq: 1,
-            last_sent: MonoTime(0),
-            last_received: MonoTime(0),
+            last_sent: MonoTime::from_nanos(0),
+            last_received: MonoTime::from_nanos(0),
         },
     )
 }
@@ -176,7 +176,7 @@ proptest! {
         let mut table = Table::new(Limits { sockets, processes: 3, boot_offset });
         let mut before = HashMap::new();
         for (now, input) in (10_u64..).step_by(10).zip(inputs) {
-            let now = MonoTime(now);
+            let now = MonoTime::from_nanos(now);
             match input {
                 Input::Event(event) => {
                     table.apply(&at(event, now));
@@ -219,7 +219,7 @@ fn live(table: &mut Table, cookie: u64, time: u64) {
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     for (time, old, new) in [(time, Close, SynSent), (time + 1, SynSent, Established)] {
         table.apply(&KernelEvent::Transition(Transition {
-            time: MonoTime(time),
+            time: MonoTime::from_nanos(time),
             cookie: Cookie(cookie),
             old,
             new,
@@ -233,7 +233,7 @@ fn live(table: &mut Table, cookie: u64, time: u64) {
     }
     let client_id = Arc::from("a");
     let name = ClientName { client_id, is_cut: false, keep_alive: 60, level: 4 };
-    let (time, cookie) = (MonoTime(time + 2), Cookie(cookie));
+    let (time, cookie) = (MonoTime::from_nanos(time + 2), Cookie(cookie));
     table.apply(&KernelEvent::Named { time, cookie, name });
 }
 
@@ -248,5 +248,5 @@ fn a_newcomer_touches_only_its_neighbours() {
         assert!(table.take_changes().len() <= 4);
     }
     let first = table.socket(Cookie(1)).expect("it is there");
-    assert_eq!(first.succeeded, Some((Cookie(2), MonoTime(22))));
+    assert_eq!(first.succeeded, Some((Cookie(2), MonoTime::from_nanos(22))));
 }

@@ -121,7 +121,7 @@ mod tests {
     }
 
     fn at(second: u64) -> MonoTime {
-        MonoTime(second * 1_000_000_000)
+        MonoTime::from_nanos(second * 1_000_000_000)
     }
 
     fn told(growing: &[Growing]) -> Vec<String> {

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn at(second: u64) -> MonoTime {
-        MonoTime((10_000 + second) * 1_000_000_000)
+        MonoTime::from_nanos((10_000 + second) * 1_000_000_000)
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         // Ten snapshots a second for half an hour.
         let mut taken = 0;
         for tick in 1..=18_000_u64 {
-            let time = MonoTime(at(0).0 + tick * 100_000_000);
+            let time = MonoTime::from_nanos(at(0).nanos() + tick * 100_000_000);
             taken += u64::from(history.push(time, 7, 1_000));
         }
         assert_eq!(taken, 360);

@@ -133,7 +133,7 @@ impl World {
             .map(|event| {
                 let late = matches!(event, KernelEvent::Named { .. });
                 let late = if late { self.chance.of(0..5_000) } else { 0 };
-                (event.time().0 / 1000 + late, event)
+                (event.time().nanos() / 1000 + late, event)
             })
             .collect();
         told.sort_by_key(|(at, _)| *at);
@@ -171,7 +171,11 @@ impl World {
                 if *is_named {
                     let client_id = Arc::from(id.as_str());
                     let name = ClientName { client_id, is_cut: false, keep_alive: 60, level: 4 };
-                    self.told.push(KernelEvent::Named { time: MonoTime(at * 1000), cookie, name });
+                    self.told.push(KernelEvent::Named {
+                        time: MonoTime::from_nanos(at * 1000),
+                        cookie,
+                        name,
+                    });
                 }
                 let way = self.way();
                 self.plan(at + way, Action::Arrive(client, cookie));
@@ -216,7 +220,7 @@ impl World {
         let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
         let owner = ProcessKey { pid: *process, start_ns: 1 };
         self.told.push(KernelEvent::Transition(Transition {
-            time: MonoTime(at * 1000),
+            time: MonoTime::from_nanos(at * 1000),
             cookie,
             old,
             new,

@@ -65,7 +65,7 @@ impl Follower {
     }
 
     fn first_of(&mut self, told: &[KernelEvent], pace: Duration) -> Option<(MonoTime, Suspicion)> {
-        let mut looked = MonoTime(0);
+        let mut looked = MonoTime::from_nanos(0);
         for event in told {
             while event.time().since(looked) >= pace {
                 looked = looked.after(pace);
@@ -128,7 +128,7 @@ fn a_duel_is_found_within_five_seconds_and_names_exactly_who_fights() {
         let told = world.run(40 * SECOND);
         let mut follower = Follower::new();
         let (found, suspicion) = follower.first(&told).expect("it is a duel");
-        let limit = MonoTime((start + 5 * SECOND) * 1000);
+        let limit = MonoTime::from_nanos((start + 5 * SECOND) * 1000);
         assert!(found <= limit, "seed {seed}: {found:?}");
         assert!(suspicion.due <= found && suspicion.since <= suspicion.due, "{suspicion:?}");
         // A second later all have lost twice.
@@ -157,7 +157,7 @@ fn two_processes_that_fight_are_both_told() {
     for event in world.run(20 * SECOND) {
         follower.take(&event);
     }
-    let all = follower.suspicions(MonoTime(20 * SECOND * 1000));
+    let all = follower.suspicions(MonoTime::from_nanos(20 * SECOND * 1000));
     let processes: Vec<_> = all.iter().map(|suspicion| suspicion.process.pid).collect();
     assert_eq!(processes, [1, 2]);
 }
@@ -195,7 +195,7 @@ fn the_death_of_a_process_ends_its_duels() {
         for event in world.run(60 * SECOND) {
             follower.take(&event);
         }
-        let now = MonoTime(60 * SECOND * 1000);
+        let now = MonoTime::from_nanos(60 * SECOND * 1000);
         follower.duels.forget(ProcessKey { pid: 2, start_ns: 1 });
         assert_eq!(follower.suspicions(now).len(), 1);
         follower.duels.forget(ProcessKey { pid: 1, start_ns: 1 });
@@ -214,7 +214,7 @@ fn a_duel_without_client_ids_is_found_by_its_moments() {
             }
             let told = world.run(45 * SECOND);
             let (found, suspicion) = Follower::new().first(&told).expect("it is a duel");
-            let limit = MonoTime((start + limit * SECOND) * 1000);
+            let limit = MonoTime::from_nanos((start + limit * SECOND) * 1000);
             assert!(found <= limit, "port {port}, way {way:?}, seed {seed}: {found:?}");
             assert_eq!(ids(&suspicion), BTreeSet::new());
         }

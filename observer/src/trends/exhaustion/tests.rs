@@ -169,7 +169,7 @@ fn the_host_is_named_only_where_it_is_proven() {
 /// below its limit, after `refusals` and before another one of descriptors at 30 ms.
 fn is_proven(refusals: impl IntoIterator<Item = (i64, Lack)>) -> bool {
     let at = |milliseconds: i64| {
-        MonoTime(process_time().0.saturating_add_signed(milliseconds * 1_000_000))
+        MonoTime::from_nanos(process_time().nanos().saturating_add_signed(milliseconds * 1_000_000))
     };
     let mut exhaustion = Exhaustion::default();
     for (time, lacks) in refusals {
@@ -247,5 +247,5 @@ fn a_crowd_of_processes_is_bounded() {
 }
 
 fn process_time() -> MonoTime {
-    MonoTime(90_000_000_000_000)
+    MonoTime::from_nanos(90_000_000_000_000)
 }

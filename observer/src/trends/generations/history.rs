@@ -45,12 +45,12 @@ mod tests {
     #[test]
     fn the_number_before_a_time() {
         let mut history = History::default();
-        history.note(MonoTime(10), 3);
-        history.note(MonoTime(20), 3);
-        history.note(MonoTime(30), 5);
+        history.note(MonoTime::from_nanos(10), 3);
+        history.note(MonoTime::from_nanos(20), 3);
+        history.note(MonoTime::from_nanos(30), 5);
         let cases = [(10, None), (11, Some(3)), (30, Some(3)), (31, Some(5)), (99, Some(5))];
         for (time, expected) in cases {
-            assert_eq!(history.before(MonoTime(time)), expected, "{time}");
+            assert_eq!(history.before(MonoTime::from_nanos(time)), expected, "{time}");
         }
     }
 
@@ -61,11 +61,11 @@ mod tests {
         fn it_is_bounded_and_never_too_low(counts in vec(0_u64..40, 1..600)) {
             let mut history = History::default();
             for (time, count) in (1..).zip(&counts) {
-                history.note(MonoTime(time), *count);
+                history.note(MonoTime::from_nanos(time), *count);
                 prop_assert!(history.changes.len() <= MOST);
             }
             for (time, count) in (1..).zip(&counts) {
-                let found = history.before(MonoTime(time + 1));
+                let found = history.before(MonoTime::from_nanos(time + 1));
                 prop_assert!(found.is_some_and(|found| found >= *count), "{time}: {found:?}");
             }
         }

@@ -172,7 +172,7 @@ fn generations(members: &[Member], at: MonoTime, budget: Duration) -> BTreeMap<u
 }
 
 fn generation(born: MonoTime) -> u64 {
-    born.0 / GENERATION_NS
+    born.nanos() / GENERATION_NS
 }
 
 fn is_settled(member: &Member, at: MonoTime) -> bool {

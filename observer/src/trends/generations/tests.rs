@@ -120,7 +120,7 @@ fn it_is_over_when_they_are_closed_or_none_is_opened_any_more() {
             leaked.into_iter().for_each(|cookie| world.close(cookie));
         }
         world.pass(secs(200));
-        let told = told(&world, MonoTime(0));
+        let told = told(&world, MonoTime::from_nanos(0));
         assert_eq!(told.iter().map(|it| it.0).collect::<Vec<_>>(), [Opened, Cleared]);
         let cleared = world.findings.last().expect("it was cleared").time.since(start);
         let latest = if closes { secs(11) } else { secs(150) };
@@ -152,7 +152,7 @@ fn a_place_where_client_ids_are_known_or_mqtt_is_spoken_is_judged_by_others() {
             };
             world.pass(secs(15));
         }
-        assert_eq!(told(&world, MonoTime(0)), [], "port {port}");
+        assert_eq!(told(&world, MonoTime::from_nanos(0)), [], "port {port}");
     }
 }
 

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     const fn at(ms: u64) -> MonoTime {
-        MonoTime(ms * 1_000_000)
+        MonoTime::from_nanos(ms * 1_000_000)
     }
 
     /// Name, times in milliseconds with the number from then on, and the levels at which it stood.

@@ -369,12 +369,12 @@ fn idle_destinations_are_bounded() {
     let mut growth = Growth::default();
     for number in 0..10_000_u64 {
         let process = ProcessKey { pid: 1, start_ns: number };
-        growth.take(process, remote(1883), 1, (1, 0), MonoTime(0));
-        growth.take(process, remote(1883), 2, (1, 0), MonoTime(40_000_000_000));
-        growth.take(process, remote(1883), 0, (0, 2), MonoTime(41_000_000_000));
+        growth.take(process, remote(1883), 1, (1, 0), MonoTime::from_nanos(0));
+        growth.take(process, remote(1883), 2, (1, 0), MonoTime::from_nanos(40_000_000_000));
+        growth.take(process, remote(1883), 0, (0, 2), MonoTime::from_nanos(41_000_000_000));
         assert!(growth.processes.len() <= MOST_IDLE);
-        growth.take(process, remote(80), 1, (1, 0), MonoTime(0));
-        growth.take(process, remote(80), 0, (0, 1), MonoTime(1));
+        growth.take(process, remote(80), 1, (1, 0), MonoTime::from_nanos(0));
+        growth.take(process, remote(80), 0, (0, 1), MonoTime::from_nanos(1));
         assert!(growth.processes[&process].len() <= 1, "the web is forgotten at once");
     }
 }

@@ -101,7 +101,7 @@ mod tests {
             local: remote.ip(),
             remote,
             opened: None,
-            established: Some(MonoTime(number as u64)),
+            established: Some(MonoTime::from_nanos(number as u64)),
             client: Some(id.as_str().into()),
             is_cut: false,
             named: None,

@@ -23,7 +23,7 @@ pub(super) struct Heavy {
 impl Heavy {
     /// A connection went to `remote`.
     pub(super) fn count(&mut self, remote: SocketAddr, now: MonoTime) {
-        let epoch = now.0 / EPOCH_NS;
+        let epoch = now.nanos() / EPOCH_NS;
         if epoch > self.epoch {
             let counts = std::mem::take(&mut self.counts);
             self.former = if epoch == self.epoch + 1 { counts } else { Vec::new() };
@@ -63,12 +63,12 @@ mod tests {
     #[test]
     fn what_is_long_over_does_not_count() {
         let mut heavy = Heavy::default();
-        (0..9).for_each(|_| heavy.count(remote(1), MonoTime(1)));
-        heavy.count(remote(2), MonoTime(EPOCH_NS));
+        (0..9).for_each(|_| heavy.count(remote(1), MonoTime::from_nanos(1)));
+        heavy.count(remote(2), MonoTime::from_nanos(EPOCH_NS));
         assert_eq!(heavy.most(), Some(remote(1)), "the last window counts");
-        heavy.count(remote(2), MonoTime(2 * EPOCH_NS));
+        heavy.count(remote(2), MonoTime::from_nanos(2 * EPOCH_NS));
         assert_eq!(heavy.most(), Some(remote(2)));
-        heavy.count(remote(3), MonoTime(9 * EPOCH_NS));
+        heavy.count(remote(3), MonoTime::from_nanos(9 * EPOCH_NS));
         assert_eq!(heavy.most(), Some(remote(3)));
     }
 
@@ -84,7 +84,7 @@ mod tests {
             }
             let mut heavy = Heavy::default();
             for number in &all {
-                heavy.count(remote(*number), MonoTime(1));
+                heavy.count(remote(*number), MonoTime::from_nanos(1));
                 proptest::prop_assert!(heavy.counts.len() <= PLACES);
             }
             prop_assert_eq!(heavy.most(), Some(remote(0)));

@@ -53,7 +53,7 @@ impl Openings {
     pub(super) fn opened(&mut self, remote: SocketAddr, most: u64, now: MonoTime) {
         self.pass(most, now);
         self.heavy.count(remote, now);
-        let number = now.0 / BUCKET_NS;
+        let number = now.nanos() / BUCKET_NS;
         match self.buckets.back_mut() {
             Some(bucket) if bucket.number >= number => bucket.count += 1,
             _ => self.buckets.push_back(Bucket { number, first: now, count: 1 }),
@@ -70,13 +70,13 @@ impl Openings {
 
     /// Time has come to `now`.
     pub(super) fn pass(&mut self, most: u64, now: MonoTime) {
-        let newest = now.0 / BUCKET_NS;
+        let newest = now.nanos() / BUCKET_NS;
         let mut fell = now;
         while let Some(bucket) = self.buckets.pop_front_if(|it| it.number + BUCKETS <= newest) {
             let was_too_many = self.sum > most;
             self.sum -= bucket.count;
             if was_too_many && self.sum <= most {
-                fell = MonoTime((bucket.number + BUCKETS) * BUCKET_NS);
+                fell = MonoTime::from_nanos((bucket.number + BUCKETS) * BUCKET_NS);
             }
         }
         let Some(storm) = &mut self.storm else { return };
@@ -115,7 +115,7 @@ mod tests {
     }
 
     const fn at(ms: u64) -> MonoTime {
-        MonoTime(ms * 1_000_000)
+        MonoTime::from_nanos(ms * 1_000_000)
     }
 
     fn run(times: &[u64], most: u64) -> Openings {

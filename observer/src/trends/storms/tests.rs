@@ -107,8 +107,8 @@ fn processes_that_are_done_are_forgotten() {
         named: None,
         netns: 1,
     };
-    storms.step(Step::Opened, &connection(1), 500, MonoTime(1));
-    storms.step(Step::Established, &connection(2), 500, MonoTime(1));
+    storms.step(Step::Opened, &connection(1), 500, MonoTime::from_nanos(1));
+    storms.step(Step::Established, &connection(2), 500, MonoTime::from_nanos(1));
     assert_eq!(storms.processes.len(), 1);
     storms.forget(process(1));
     assert!(storms.processes.is_empty());

@@ -8,7 +8,7 @@ use super::*;
 const OLD: u64 = 7_200;
 
 fn at(second: f64) -> MonoTime {
-    MonoTime(((100_000.0 + second) * 1e9) as u64)
+    MonoTime::from_nanos(((100_000.0 + second) * 1e9) as u64)
 }
 
 /// The first second with a forecast of less than 15 minutes, and how long it gives. The number is
@@ -20,7 +20,7 @@ fn first(
     age: u64,
     until: f64,
 ) -> Option<(f64, Forecast)> {
-    let started = MonoTime(at(0.0).0 - age * 1_000_000_000);
+    let started = MonoTime::from_nanos(at(0.0).nanos() - age * 1_000_000_000);
     let mut history = History::new(at(0.0), number(0.0));
     let mut looks = (1..).map(|look| f64::from(look) * step).take_while(|it| *it <= until);
     looks.find_map(|second| {
@@ -174,7 +174,7 @@ fn what_slows_down_to_less_than_half_has_none_however_near_the_end_is() {
             history.push(at(second), ramp(second), 1_000);
         }
         let open = ramp(120.0);
-        let found = forecast(&history, open, open + 8, MonoTime(0), at(120.0));
+        let found = forecast(&history, open, open + 8, MonoTime::from_nanos(0), at(120.0));
         assert_eq!(found.is_some(), is_forecast, "{late}");
         assert!(found.is_none_or(|found| (found.per_second - late).abs() < 0.05), "{found:?}");
     }
