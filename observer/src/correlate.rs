@@ -412,7 +412,7 @@ impl Correlator {
             let standing = self.stand(kind, socket, now);
             let subject = Subject::Socket(cookie);
             let exemption = standing.and_then(|it| it.exemption);
-            let is_open = self.book.is_open(cookie, kind);
+            let is_open = socket.is_reported() && self.book.is_open(cookie, kind);
             let finding = match (is_open, standing, exemption) {
                 (true, _, Some(it)) => {
                     self.book.ignore(subject, kind, self.tuning.reason(it.rule), now)

@@ -23,6 +23,7 @@
 pub mod model;
 
 // What is decided, without clock, IO, logs or chance.
+pub(crate) mod by_cookie;
 pub mod cgroup;
 pub mod claims;
 pub mod correlate;

@@ -73,7 +73,7 @@ impl Table {
         cookie: Cookie,
         change: impl FnOnce(&mut Socket) -> R,
     ) -> Option<R> {
-        let socket = self.sockets.get_mut(&cookie)?;
+        let socket = self.sockets.get_mut(cookie)?;
         let before = socket.rank();
         let result = change(socket);
         let after = socket.rank();
@@ -111,7 +111,7 @@ impl Table {
         let newer = newer
             .and_then(|newer| self.socket(newer))
             .map(|socket| (socket.cookie, socket.carries_name_since()));
-        let Some(socket) = self.sockets.get_mut(&older) else { return };
+        let Some(socket) = self.sockets.get_mut(older) else { return };
         let succeeded = newer.map(|(cookie, since)| {
             let since = since.max(socket.carries_name_since());
             (cookie, socket.succeeded.map_or(since, |(_, since)| since))

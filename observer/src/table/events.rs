@@ -125,7 +125,7 @@ impl Table {
         process: ProcessKey,
         fd: i32,
     ) -> Option<Question> {
-        match cookie.filter(|cookie| self.sockets.contains_key(cookie)) {
+        match cookie.filter(|cookie| self.sockets.contains_key(*cookie)) {
             Some(cookie) => {
                 self.record(cookie, time, What::Accepted(Hand { pid: process.pid, fd }));
                 self.own(cookie, process, Some(fd), time);
@@ -152,7 +152,7 @@ impl Table {
             return;
         }
         let comm = self.comm(process);
-        if let Some(socket) = self.sockets.get_mut(&cookie) {
+        if let Some(socket) = self.sockets.get_mut(cookie) {
             socket.touched = socket.touched.max(time);
             socket.owner = Some(Owner { process, comm, fd, since: time });
             socket.released = None;
@@ -177,7 +177,7 @@ impl Table {
         }
         let known = self.descriptor(process, fd).filter(|known| {
             // A descriptor that was used again since is another one.
-            let entry = self.sockets.get(known).and_then(|socket| socket.holder(process, fd));
+            let entry = self.sockets.get(*known).and_then(|socket| socket.holder(process, fd));
             entry.is_some_and(|entry| entry.seen <= time)
         });
         if let (Some(known), Some(cookie)) = (known, cookie)

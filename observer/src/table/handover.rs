@@ -1,11 +1,11 @@
 //! Whether a socket that its owner gave up was left behind or handed over.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use crate::{
     model::MonoTime,
     table::{
-        process::{Process, forked_at},
+        process::{Process, Processes, forked_at},
         socket::{HolderEntry, Owner, Release, ReleaseKind, Socket},
     },
 };
@@ -17,7 +17,7 @@ const AFTER_FORK: Duration = Duration::from_secs(1);
 impl Socket {
     /// Moves the ownership to a holder that got the socket on purpose, if there is one. Called
     /// after a snapshot, for only that shows the holders that came by fork.
-    pub(super) fn hand_over(&mut self, processes: &HashMap<u32, Process>, boot_offset: Duration) {
+    pub(super) fn hand_over(&mut self, processes: &Processes, boot_offset: Duration) {
         let Some(release) = self.released else { return };
         let Some(since) = self.row_at else { return };
         let Some(receiver) = self.receiver(release, processes, boot_offset) else { return };
@@ -34,7 +34,7 @@ impl Socket {
     fn receiver(
         &self,
         release: Release,
-        processes: &HashMap<u32, Process>,
+        processes: &Processes,
         boot_offset: Duration,
     ) -> Option<HolderEntry> {
         let first = *self.holders.first()?;
@@ -88,6 +88,6 @@ fn closed_for(forked: MonoTime, release: Release) -> bool {
     forked <= release.time && release.earliest <= forked.after(AFTER_FORK)
 }
 
-fn known<'a>(processes: &'a HashMap<u32, Process>, entry: &HolderEntry) -> Option<&'a Process> {
+fn known<'a>(processes: &'a Processes, entry: &HolderEntry) -> Option<&'a Process> {
     processes.get(&entry.process.pid).filter(|process| process.key == entry.process)
 }

@@ -19,11 +19,11 @@ impl Table {
         if let Some(other) = self.descriptor(process, fd)
             && other != cookie
         {
-            let entry = self.sockets.get(&other).and_then(|socket| socket.holder(process, fd));
+            let entry = self.sockets.get(other).and_then(|socket| socket.holder(process, fd));
             if let Some(newer) = entry.filter(|entry| entry.seen > time) {
                 // It has been closed since and used again.
                 let until = newer.acquired;
-                if let Some(socket) = self.sockets.get_mut(&cookie) {
+                if let Some(socket) = self.sockets.get_mut(cookie) {
                     socket.was_held = true;
                 }
                 self.release(
@@ -70,7 +70,7 @@ impl Table {
 
     /// Notes what happened to a socket.
     pub(super) fn record(&mut self, cookie: Cookie, time: MonoTime, what: What) {
-        if let Some(socket) = self.sockets.get_mut(&cookie) {
+        if let Some(socket) = self.sockets.get_mut(cookie) {
             socket.recorder.push(time, what);
         }
     }
@@ -78,7 +78,7 @@ impl Table {
     /// Notes that the owner gave the socket up, if `process` is the owner and no other descriptor of
     /// it is known.
     pub(super) fn release(&mut self, cookie: Cookie, process: ProcessKey, release: Release) {
-        if let Some(socket) = self.sockets.get_mut(&cookie)
+        if let Some(socket) = self.sockets.get_mut(cookie)
             && socket.is_owned_by(process)
             && !socket.is_held_by(process)
             && socket.released.is_none_or(|earlier| release.replaces(earlier))

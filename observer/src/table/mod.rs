@@ -27,6 +27,7 @@ use self::{
     capacity::{Order, Worth},
     clients::Clients,
     history::Losses,
+    process::Processes,
     recent::Recent,
 };
 pub use self::{
@@ -37,7 +38,10 @@ pub use self::{
     recorder::{Hand, Recorder, What},
     socket::{Evidence, HolderEntry, Owner, Release, ReleaseKind, Socket},
 };
-use crate::model::{Comm, Cookie, Holder, MonoTime, ProcessKey};
+use crate::{
+    by_cookie::ByCookie,
+    model::{Comm, Cookie, Holder, MonoTime, ProcessKey},
+};
 
 /// How large a table may grow, and what it must know of the host's clocks.
 #[derive(Clone, Copy, Debug)]
@@ -74,11 +78,10 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Table {
     limits: Limits,
-    /// Boxed, for a hash table has room for a third more than it holds.
-    sockets: HashMap<Cookie, Box<Socket>>,
+    sockets: ByCookie<Socket>,
     socket_order: Order<Cookie>,
     /// By process number: an older life of the same number is gone.
-    processes: HashMap<u32, Process>,
+    processes: Processes,
     process_order: Order<u32>,
     clients: Clients,
     evicted: u64,
@@ -102,9 +105,9 @@ impl Table {
         let endings = sockets.max(1024);
         Self {
             limits: Limits { sockets, processes, ..limits },
-            sockets: HashMap::new(),
+            sockets: ByCookie::default(),
             socket_order: Order::new(),
-            processes: HashMap::new(),
+            processes: Processes::default(),
             process_order: Order::new(),
             clients: Clients::default(),
             evicted: 0,
@@ -121,7 +124,7 @@ impl Table {
 
     /// The socket with this cookie.
     pub fn socket(&self, cookie: Cookie) -> Option<&Socket> {
-        self.sockets.get(&cookie).map(Box::as_ref)
+        self.sockets.get(cookie)
     }
 
     /// All sockets, by cookie.
@@ -133,7 +136,7 @@ impl Table {
 
     /// All sockets in no order, for sums.
     pub fn unordered(&self) -> impl Iterator<Item = &Socket> {
-        self.sockets.values().map(Box::as_ref)
+        self.sockets.values()
     }
 
     /// How many sockets are known.
@@ -222,7 +225,7 @@ impl Table {
 
     /// Notes whether an open incident is about this socket: such a socket is kept longest.
     pub fn set_reported(&mut self, cookie: Cookie, reported: bool) {
-        if let Some(socket) = self.sockets.get_mut(&cookie) {
+        if let Some(socket) = self.sockets.get_mut(cookie) {
             socket.reported = reported;
         }
     }
@@ -238,15 +241,15 @@ impl Table {
             self.evict_socket();
         }
         let known = &self.sockets;
-        self.socket_order.sweep(known.len(), |cookie| known.contains_key(cookie));
+        self.socket_order.sweep(known.len(), |cookie| known.contains_key(*cookie));
         self.socket_order.push(socket.touched, socket.cookie);
-        self.sockets.insert(socket.cookie, Box::new(socket));
+        self.sockets.insert(socket.cookie, socket);
     }
 
     fn evict_socket(&mut self) {
         let known = &self.sockets;
         let victim = self.socket_order.victim(|cookie| {
-            let socket = known.get(cookie)?;
+            let socket = known.get(*cookie)?;
             let worth = match (socket.reported, socket.holders.is_empty()) {
                 (true, _) => Worth::Reported,
                 (false, false) => Worth::Held,
@@ -261,7 +264,7 @@ impl Table {
     }
 
     fn remove_socket(&mut self, cookie: Cookie, gone: Gone) {
-        let Some(socket) = self.sockets.remove(&cookie) else { return };
+        let Some(socket) = self.sockets.remove(cookie) else { return };
         for entry in &socket.holders {
             self.forget_descriptor(entry.process, entry.fd, cookie);
         }

@@ -2,7 +2,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::model::{Comm, Cookie, MonoTime, ProcessKey};
+use crate::{
+    by_cookie::Numbered,
+    model::{Comm, Cookie, MonoTime, ProcessKey},
+};
+
+/// Processes by number.
+pub(super) type Processes = HashMap<u32, Process, Numbered>;
 
 /// One life of a process.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use crate::{
     model::{Cookie, Holder, MonoTime, ProcessKey, Snapshot, SnapshotRow, TcpState},
     table::{
         Gone, Table, endings,
-        process::Process,
+        process::{Process, Processes},
         recorder::{Hand, What},
         socket::{Owner, Release, ReleaseKind, Socket},
     },
@@ -66,50 +66,59 @@ impl Table {
     }
 
     fn row(&mut self, row: &SnapshotRow, time: MonoTime, began: MonoTime, certain: bool) {
-        if !self.sockets.contains_key(&row.cookie) {
-            self.insert_socket(Socket::from_row(row, time, self.losses, certain));
-        }
-        self.change(row.cookie, |socket| {
+        let take = |socket: &mut Socket| {
             socket.take_row(row, time);
             if socket.confirmed_at.is_none_or(|confirmed| confirmed < began) {
                 socket.confirmed_at = Some(time);
             }
-        });
+        };
+        if self.change(row.cookie, take).is_none() {
+            self.insert_socket(Socket::from_row(row, time, self.losses, certain));
+            self.change(row.cookie, take);
+        }
     }
 
     fn held(&mut self, cookie: Cookie, holder: &Holder, time: MonoTime) {
         let key = holder.process;
-        if !self.know(key, time) {
+        if !self.know(key, time) || self.is_held_still(cookie, holder, time) {
             return;
         }
         let is_known =
-            self.sockets.get(&cookie).is_some_and(|socket| socket.holder(key, holder.fd).is_some());
-        if !is_known {
-            self.gain(cookie, key, holder.fd, time);
-        }
+            self.sockets.get(cookie).is_some_and(|socket| socket.holder(key, holder.fd).is_some());
+        self.gain(cookie, key, holder.fd, time);
         let accepted = self.accepted.remove(&(key, holder.fd));
         let Some(process) = self.processes.get_mut(&key.pid) else { return };
-        let Some(socket) = self.sockets.get_mut(&cookie) else { return };
-        if is_known {
-            socket.hold(key, holder.fd, time);
-        }
-        if process.comm != holder.comm && process.exec_at.is_none_or(|exec| exec <= time) {
-            process.comm = holder.comm.clone();
-        }
+        let Some(socket) = self.sockets.get_mut(cookie) else { return };
+        call_by_name(process, holder, time);
         let hand = Hand { pid: key.pid, fd: holder.fd };
         let is_new = !is_known && socket.holder(key, holder.fd).is_some();
         if let Some(since) = accepted.filter(|accepted| *accepted <= time) {
             socket.recorder.push(since, What::Accepted(hand));
+            if socket.owner.is_none() {
+                let (comm, fd) = (process.comm.clone(), Some(holder.fd));
+                socket.owner = Some(Owner { process: key, comm, fd, since });
+            }
         } else if is_new && socket.holders.len() <= HOLDERS_TOLD {
             socket.recorder.push(time, What::Held(hand));
         }
-        if let Some(since) = accepted.filter(|accepted| *accepted <= time)
-            && socket.owner.is_none()
-        {
-            let (comm, fd) = (process.comm.clone(), Some(holder.fd));
-            socket.owner = Some(Owner { process: key, comm, fd, since });
-        }
         seen_with_owner(socket, process, holder.fd, time);
+    }
+
+    /// Whether this is no news, as with almost every row: then it is noted.
+    fn is_held_still(&mut self, cookie: Cookie, holder: &Holder, time: MonoTime) -> bool {
+        let key = holder.process;
+        if !self.accepted.is_empty() && self.accepted.contains_key(&(key, holder.fd)) {
+            return false;
+        }
+        let Some(process) = self.processes.get_mut(&key.pid) else { return false };
+        let Some(socket) = self.sockets.get_mut(cookie) else { return false };
+        if socket.holder(key, holder.fd).is_none() {
+            return false;
+        }
+        socket.hold(key, holder.fd, time);
+        call_by_name(process, holder, time);
+        seen_with_owner(socket, process, holder.fd, time);
+        true
     }
 
     /// Draws the conclusions from what the rows did not show.
@@ -145,6 +154,13 @@ impl Table {
     }
 }
 
+/// A process goes by the name that its newest program has.
+fn call_by_name(process: &mut Process, holder: &Holder, time: MonoTime) {
+    if process.comm != holder.comm && process.exec_at.is_none_or(|exec| exec <= time) {
+        process.comm = holder.comm.clone();
+    }
+}
+
 /// The owner itself was seen with a descriptor of its socket.
 fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTime) {
     let acquired = socket.holder(process.key, fd).map(|entry| entry.acquired);
@@ -172,7 +188,7 @@ fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTi
 }
 
 /// Takes away the descriptors that were there before the walk and that it did not find.
-fn prune(socket: &mut Socket, processes: &mut HashMap<u32, Process>, began: MonoTime, lost: bool) {
+fn prune(socket: &mut Socket, processes: &mut Processes, began: MonoTime, lost: bool) {
     let owner = socket.owner.as_ref().map(|owner| owner.process);
     let mut last_of_owner: Option<(MonoTime, i32)> = None;
     let cookie = socket.cookie;

@@ -6,13 +6,14 @@
 mod carriers;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use self::carriers::Carriers;
 use crate::{
+    by_cookie::ByCookie,
     model::{Cookie, KernelEvent, MonoTime, ProcessKey, TcpState, Transition},
     table::{Socket, Table},
 };
@@ -100,7 +101,7 @@ pub(crate) struct Destination {
 /// All connections that are live or about to be, and their sums by destination.
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    open: HashMap<Cookie, Connection>,
+    open: ByCookie<Connection>,
     destinations: HashMap<(ProcessKey, SocketAddr), Destination>,
     /// Those with a client id, whoever made them.
     carriers: Carriers,
@@ -111,7 +112,7 @@ pub(crate) struct Connections {
 impl Connections {
     /// The connection with this cookie, if it is live or about to be.
     pub(crate) fn get(&self, cookie: Cookie) -> Option<&Connection> {
-        self.open.get(&cookie)
+        self.open.get(cookie)
     }
 
     /// All of them, in no order.
@@ -136,7 +137,7 @@ impl Connections {
     /// `at`. A broker that follows the standard ends the older session when the newer CONNECT comes
     /// (MQTT 3.1.1 section 3.1.4), whichever socket was opened first.
     pub(super) fn successor(&self, ended: &Connection, at: MonoTime) -> Option<&Connection> {
-        self.open.get(&self.carriers.successor(ended, at)?)
+        self.open.get(self.carriers.successor(ended, at)?)
     }
 
     /// The pool is in process `pid`.
@@ -150,7 +151,7 @@ impl Connections {
             KernelEvent::Transition(transition) => self.transition(transition),
             KernelEvent::Named { cookie, name, .. } => {
                 // The first word counts, as in the table.
-                let connection = self.open.get_mut(cookie).filter(|it| it.client.is_none())?;
+                let connection = self.open.get_mut(*cookie).filter(|it| it.client.is_none())?;
                 connection.client = Some(Arc::clone(&name.client_id));
                 connection.is_cut = name.is_cut;
                 connection.named = Some(event.time());
@@ -164,18 +165,27 @@ impl Connections {
 
     /// Takes up the connections that only a snapshot showed, and lets go of those that are gone.
     pub(super) fn handle_snapshot(&mut self, table: &Table, now: MonoTime) {
-        let listening: std::collections::HashSet<u16> = table
-            .unordered()
-            .filter(|socket| socket.state == TcpState::Listen)
-            .map(|socket| socket.ends.local.port())
-            .collect();
+        let mut listening = HashSet::new();
+        let mut unknown = Vec::new();
+        let mut known = 0;
         for socket in table.unordered() {
-            let is_live = socket.state == TcpState::Established;
-            let is_ours = socket.ends.remote.port() != 0
-                && !listening.contains(&socket.ends.local.port())
-                && !self.open.contains_key(&socket.cookie);
-            if is_live
-                && is_ours
+            match socket.state {
+                TcpState::Listen => _ = listening.insert(socket.ends.local.port()),
+                TcpState::Established | TcpState::SynSent
+                    if self.open.contains_key(socket.cookie) =>
+                {
+                    known += 1;
+                }
+                TcpState::Established if socket.ends.remote.port() != 0 => unknown.push(socket),
+                _ => {}
+            }
+        }
+        if known < self.open.len() {
+            self.end_absent(table);
+        }
+        for socket in unknown {
+            // What it accepted is not followed.
+            if !listening.contains(&socket.ends.local.port())
                 && let Some(process) = user(socket)
                 && self.own_pool != Some(process.pid)
             {
@@ -197,12 +207,17 @@ impl Connections {
                 self.open.insert(socket.cookie, connection);
             }
         }
+    }
+
+    /// Ends those that the table does not have any more, or not as live ones.
+    fn end_absent(&mut self, table: &Table) {
         let is_over = |cookie: Cookie| {
             table.socket(cookie).is_none_or(|socket| {
                 !matches!(socket.state, TcpState::Established | TcpState::SynSent)
             })
         };
-        let over: Vec<_> = self.open.keys().copied().filter(|cookie| is_over(*cookie)).collect();
+        let cookies = self.open.values().map(|connection| connection.cookie);
+        let over: Vec<_> = cookies.filter(|cookie| is_over(*cookie)).collect();
         for cookie in over {
             self.end(cookie, End::Unseen);
         }
@@ -232,8 +247,7 @@ impl Connections {
                 Some((Step::Opened, connection))
             }
             (SynSent, Established) => {
-                let connection =
-                    self.open.get_mut(&cookie).filter(|it| it.established.is_none())?;
+                let connection = self.open.get_mut(cookie).filter(|it| it.established.is_none())?;
                 connection.established = Some(time);
                 connection.local = transition.ends.local.ip();
                 let connection = connection.clone();
@@ -245,7 +259,7 @@ impl Connections {
             // An abort by the program itself runs in its own context; a reset by the peer runs
             // wherever the network interrupted.
             (Established, Close) => {
-                let process = self.open.get(&cookie)?.process;
+                let process = self.open.get(cookie)?.process;
                 let own = transition.context_pid == process.pid;
                 self.end(cookie, if own { End::ByUs } else { End::ByPeer })
             }
@@ -255,7 +269,7 @@ impl Connections {
     }
 
     fn end(&mut self, cookie: Cookie, end: End) -> Option<(Step, Connection)> {
-        let connection = self.open.remove(&cookie)?;
+        let connection = self.open.remove(cookie)?;
         self.carriers.remove(&connection);
         if connection.established.is_some() {
             self.count(&connection, false);
