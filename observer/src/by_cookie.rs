@@ -17,7 +17,7 @@ use crate::model::Cookie;
 #[derive(Debug)]
 pub(crate) struct ByCookie<T> {
     index: HashMap<Cookie, u32, Numbered>,
-    things: Slab<T>,
+    things: Slab<(Cookie, T)>,
 }
 
 /// For maps from numbers that the kernel gives out one after the other: neighbours among the
@@ -70,34 +70,64 @@ impl<T> ByCookie<T> {
     }
 
     pub(crate) fn get(&self, cookie: Cookie) -> Option<&T> {
-        self.things.get(*self.index.get(&cookie)? as usize)
+        let (_, thing) = self.things.get(*self.index.get(&cookie)? as usize)?;
+        Some(thing)
     }
 
     pub(crate) fn get_mut(&mut self, cookie: Cookie) -> Option<&mut T> {
-        self.things.get_mut(*self.index.get(&cookie)? as usize)
+        let (_, thing) = self.things.get_mut(*self.index.get(&cookie)? as usize)?;
+        Some(thing)
+    }
+
+    /// What there is, or what `make` makes.
+    pub(crate) fn get_or_insert_with(
+        &mut self,
+        cookie: Cookie,
+        make: impl FnOnce() -> T,
+    ) -> &mut T {
+        let place = *self.index.entry(cookie).or_insert_with(|| {
+            let place = self.things.insert((cookie, make()));
+            u32::try_from(place).expect("invariant: tables are bounded far below 2^32")
+        });
+        &mut self.things[place as usize].1
     }
 
     /// What was there before goes.
     pub(crate) fn insert(&mut self, cookie: Cookie, thing: T) {
         self.remove(cookie);
-        let place = self.things.insert(thing);
-        let place = u32::try_from(place).expect("invariant: tables are bounded far below 2^32");
-        self.index.insert(cookie, place);
+        self.get_or_insert_with(cookie, || thing);
     }
 
     pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<T> {
         let place = self.index.remove(&cookie)?;
-        self.things.try_remove(place as usize)
+        self.things.try_remove(place as usize).map(|(_, thing)| thing)
+    }
+
+    /// Those for which `stays` says no go.
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
+        let Self { index, things } = self;
+        things.retain(|_, (cookie, thing)| {
+            let stays = stays(thing);
+            if !stays {
+                index.remove(cookie);
+            }
+            stays
+        });
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Cookie, &T)> {
+        self.things.iter().map(|(_, (cookie, thing))| (*cookie, thing))
+    }
+
+    /// All of them, in no order.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Cookie, &mut T)> {
+        self.things.iter_mut().map(|(_, (cookie, thing))| (*cookie, thing))
     }
 
     /// All of them, in no order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
-        self.things.iter().map(|(_, thing)| thing)
-    }
-
-    /// All of them, in no order.
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.things.iter_mut().map(|(_, thing)| thing)
+        self.iter().map(|(_, thing)| thing)
     }
 }
 
@@ -107,32 +137,70 @@ mod tests {
 
     use super::*;
 
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Insert(u64, u8),
+        GetOrInsert(u64, u8),
+        Add(u64, u8),
+        Remove(u64),
+        RetainBelow(u8),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let cookie = || 0..20_u64;
+        let step = prop_oneof![
+            4 => (cookie(), any::<u8>()).prop_map(|(cookie, thing)| Step::Insert(cookie, thing)),
+            2 => (cookie(), any::<u8>()).prop_map(|(cookie, thing)| Step::GetOrInsert(cookie, thing)),
+            2 => (cookie(), any::<u8>()).prop_map(|(cookie, more)| Step::Add(cookie, more)),
+            3 => cookie().prop_map(Step::Remove),
+            1 => any::<u8>().prop_map(Step::RetainBelow),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
     proptest! {
         #[test]
-        fn it_is_a_map(steps in prop::collection::vec((0..20_u64, any::<Option<u8>>()), 0..200)) {
+        fn it_is_a_map(steps in steps()) {
             let mut map = ByCookie::default();
             let mut model = HashMap::new();
-            for (cookie, thing) in steps {
-                let cookie = Cookie(cookie);
-                match thing {
-                    Some(thing) => {
-                        map.insert(cookie, thing);
+            for step in steps {
+                match step {
+                    Step::Insert(cookie, thing) => {
+                        map.insert(Cookie(cookie), thing);
                         model.insert(cookie, thing);
                     }
-                    None => prop_assert_eq!(map.remove(cookie), model.remove(&cookie)),
+                    Step::GetOrInsert(cookie, thing) => {
+                        let found = *map.get_or_insert_with(Cookie(cookie), || thing);
+                        prop_assert_eq!(found, *model.entry(cookie).or_insert(thing));
+                    }
+                    Step::Add(cookie, more) => {
+                        let add = |it: &mut u8| *it = it.wrapping_add(more);
+                        let was_there = map.get_mut(Cookie(cookie)).map(add).is_some();
+                        prop_assert_eq!(was_there, model.get_mut(&cookie).map(add).is_some());
+                    }
+                    Step::Remove(cookie) => {
+                        prop_assert_eq!(map.remove(Cookie(cookie)), model.remove(&cookie));
+                    }
+                    Step::RetainBelow(least) => {
+                        map.retain(|thing| *thing < least);
+                        model.retain(|_, thing| *thing < least);
+                    }
                 }
-                prop_assert_eq!(map.get(cookie), model.get(&cookie));
-                prop_assert_eq!(map.get_mut(cookie).copied(), model.get(&cookie).copied());
-                prop_assert_eq!(map.contains_key(cookie), model.contains_key(&cookie));
+                for cookie in 0..20 {
+                    prop_assert_eq!(map.get(Cookie(cookie)), model.get(&cookie));
+                    prop_assert_eq!(map.contains_key(Cookie(cookie)), model.contains_key(&cookie));
+                }
                 prop_assert_eq!((map.len(), map.is_empty()), (model.len(), model.is_empty()));
-                let mut values: Vec<_> = map.values().copied().collect();
-                let mut changed: Vec<_> = map.values_mut().map(|thing| *thing).collect();
-                let mut expected: Vec<_> = model.values().copied().collect();
-                values.sort_unstable();
+                let mut all: Vec<_> = map.iter().map(|(cookie, thing)| (cookie.0, *thing)).collect();
+                let mut changed: Vec<_> =
+                    map.iter_mut().map(|(cookie, thing)| (cookie.0, *thing)).collect();
+                let mut expected: Vec<_> = model.clone().into_iter().collect();
+                all.sort_unstable();
                 changed.sort_unstable();
                 expected.sort_unstable();
-                prop_assert_eq!(&values, &expected);
+                prop_assert_eq!(&all, &expected);
                 prop_assert_eq!(&changed, &expected);
+                prop_assert_eq!(map.values().count(), expected.len());
             }
         }
     }

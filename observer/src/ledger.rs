@@ -25,6 +25,7 @@ use pool::{
 
 use self::entry::{ClaimStage, Claimed, Entry};
 use crate::{
+    by_cookie::ByCookie,
     detect::Kind,
     incident::DeviceFacts,
     model::{Cookie, KernelEvent, MonoTime, Snapshot, TcpState, Transition},
@@ -44,7 +45,7 @@ const MOST_PASSED: usize = 16_384;
 pub struct Ledger {
     /// The process of the pool: it lives as long as this does, so its number names it.
     pid: u32,
-    entries: HashMap<Cookie, Entry>,
+    entries: ByCookie<Entry>,
     /// The sockets of each device, in the order of their claims: one, or two while one replaces
     /// the other.
     devices: HashMap<DeviceId, Vec<Cookie>>,
@@ -73,7 +74,7 @@ impl Ledger {
     pub fn new(pid: u32) -> Self {
         Self {
             pid,
-            entries: HashMap::new(),
+            entries: ByCookie::default(),
             devices: HashMap::new(),
             brokers: HashSet::new(),
             passed: VecDeque::new(),
@@ -116,7 +117,7 @@ impl Ledger {
             .entries
             .iter()
             .filter(|(cookie, entry)| entry.is_registered() && !present.contains(cookie))
-            .map(|(cookie, entry)| (*cookie, entry.receipt().is_some()))
+            .map(|(cookie, entry)| (cookie, entry.receipt().is_some()))
             .collect();
         for (cookie, with_receipt) in gone {
             // Nobody told us of its receipt: the kernel's own word decides.
@@ -124,7 +125,7 @@ impl Ledger {
         }
         // In the order in which they were made, as changes come.
         claims.sort_by_cached_key(|claim| {
-            let entry = self.entries.get(&Cookie(claim.cookie));
+            let entry = self.entries.get(Cookie(claim.cookie));
             (claim.generation, entry.and_then(|entry| entry.connected), claim.cookie)
         });
         for claim in claims {
@@ -138,7 +139,7 @@ impl Ledger {
         match event {
             KernelEvent::Transition(transition) => self.transition(transition),
             KernelEvent::Destroyed { time, cookie } => {
-                if let Some(entry) = self.entries.get_mut(cookie) {
+                if let Some(entry) = self.entries.get_mut(*cookie) {
                     entry.go(*time);
                     self.settle(*cookie);
                 }
@@ -159,31 +160,31 @@ impl Ledger {
         let began = snapshot.began;
         self.looked_at = Some(began);
         for row in &snapshot.rows {
-            if let Some(entry) = self.entries.get_mut(&row.cookie) {
+            if let Some(entry) = self.entries.get_mut(row.cookie) {
                 entry.row(row, began);
                 continue;
             }
             let is_ours = row.holder.as_ref().is_some_and(|it| it.process.pid == self.pid);
             let is_foreign = is_ours && self.brokers.contains(&row.ends.remote);
             if is_foreign && table.socket(row.cookie).is_some() {
-                self.entries.entry(row.cookie).or_default().row(row, began);
+                self.entries.get_or_insert_with(row.cookie, Entry::default).row(row, began);
             }
         }
         let mut changed = Vec::new();
-        for (cookie, entry) in &mut self.entries {
+        for (cookie, entry) in self.entries.iter_mut() {
             let is_missing = is_certain && !entry.is_shown(began) && entry.was_there(began);
-            if is_missing && table.socket(*cookie).is_none() {
+            if is_missing && table.socket(cookie).is_none() {
                 entry.go(began);
             }
             if entry.receipt().is_some() {
-                changed.push(*cookie);
+                changed.push(cookie);
             }
         }
         for cookie in changed {
             self.settle(cookie);
         }
         // A socket that was met in CLOSE and was never connected is none of ours.
-        self.entries.retain(|_, entry| entry.claim.is_some() || entry.connected.is_some());
+        self.entries.retain(|entry| entry.claim.is_some() || entry.connected.is_some());
         self.forget_passed(0);
     }
 
@@ -205,28 +206,28 @@ impl Ledger {
     pub fn suspects(&self) -> Vec<Cookie> {
         let odd = self.entries.iter().filter(|(_, entry)| !entry.is_in_order());
         let twins = self.devices.values().filter(|sockets| sockets.len() > 1).flatten().copied();
-        odd.map(|(cookie, _)| *cookie).chain(twins).collect()
+        odd.map(|(cookie, _)| cookie).chain(twins).collect()
     }
 
     /// All sockets in the ledger, in no order.
     pub fn cookies(&self) -> impl Iterator<Item = Cookie> {
-        self.entries.keys().copied()
+        self.entries.iter().map(|(cookie, _)| cookie)
     }
 
     /// Whose socket it is, by a claim that holds or that was given up.
     pub fn device_of(&self, cookie: Cookie) -> Option<(&DeviceId, u32)> {
-        let claim = self.entries.get(&cookie)?.claim.as_ref()?;
+        let claim = self.entries.get(cookie)?.claim.as_ref()?;
         Some((&claim.device, claim.generation))
     }
 
     /// Whether the socket is a device's now.
     pub fn is_claimed(&self, cookie: Cookie) -> bool {
-        self.entries.get(&cookie).is_some_and(Entry::is_claimed)
+        self.entries.get(cookie).is_some_and(Entry::is_claimed)
     }
 
     /// Where the socket was connected to, if that is known.
     pub fn remote_of(&self, cookie: Cookie) -> Option<SocketAddr> {
-        self.entries.get(&cookie)?.remote
+        self.entries.get(cookie)?.remote
     }
 
     /// Whether a broker of the pool is at `address`.
@@ -236,7 +237,7 @@ impl Ledger {
 
     /// What a finding says of the registry.
     pub fn facts(&self, kind: Kind, cookie: Cookie) -> Option<DeviceFacts> {
-        let claim = self.entries.get(&cookie)?.claim.as_ref()?;
+        let claim = self.entries.get(cookie)?.claim.as_ref()?;
         let overlap = (kind == Kind::Overlap).then(|| self.overlap(cookie)).flatten();
         Some(DeviceFacts {
             device: Arc::from(claim.device.as_str()),
@@ -253,12 +254,12 @@ impl Ledger {
             syn_retransmits: self.syn_retransmits,
             ..RegistryReading::default()
         };
-        for (cookie, entry) in &self.entries {
+        for (cookie, entry) in self.entries.iter() {
             match entry.stage() {
                 Some(ClaimStage::Connecting) => reading.connecting += 1,
                 Some(ClaimStage::Online) => {
                     reading.online += 1;
-                    let state = table.socket(*cookie).map(|socket| socket.state);
+                    let state = table.socket(cookie).map(|socket| socket.state);
                     let is_gone = entry.left.is_some();
                     if is_gone || state.is_some_and(|state| state != TcpState::Established) {
                         reading.zombies += 1;
@@ -278,7 +279,7 @@ impl Ledger {
             self.meet_broker(remote, table);
         }
         let stage = ClaimStage::from(claim.stage);
-        let entry = self.entries.entry(cookie).or_default();
+        let entry = self.entries.get_or_insert_with(cookie, Entry::default);
         if entry.connected.is_none()
             && let Some(socket) = table.socket(cookie)
         {
@@ -306,7 +307,7 @@ impl Ledger {
             if !self.holds(socket) {
                 continue;
             }
-            self.entries.entry(socket.cookie).or_insert_with(|| {
+            self.entries.get_or_insert_with(socket.cookie, || {
                 let mut entry = Entry::default();
                 entry.take(socket);
                 entry
@@ -316,7 +317,7 @@ impl Ledger {
     }
 
     fn retracted(&mut self, cookie: Cookie, with_receipt: bool, now: MonoTime) {
-        let Some(entry) = self.entries.get_mut(&cookie) else { return };
+        let Some(entry) = self.entries.get_mut(cookie) else { return };
         let Some(claim) = &mut entry.claim else { return };
         if with_receipt {
             (claim.stage, claim.since) = (ClaimStage::Retracted, now);
@@ -333,11 +334,11 @@ impl Ledger {
         let cookie = transition.cookie;
         let is_connect = transition.new == TcpState::SynSent;
         if is_connect && transition.owner.is_some_and(|owner| owner.pid == self.pid) {
-            let entry = self.entries.entry(cookie).or_default();
+            let entry = self.entries.get_or_insert_with(cookie, Entry::default);
             entry.connect(transition.time, transition.ends.remote);
             return self.settle(cookie);
         }
-        let Some(entry) = self.entries.get_mut(&cookie) else { return };
+        let Some(entry) = self.entries.get_mut(cookie) else { return };
         entry.transition(transition);
         if entry.stage() == Some(ClaimStage::Connecting) && self.is_reset_by_others(transition) {
             self.outputs.push(Output::Congestion);
@@ -354,7 +355,7 @@ impl Ledger {
 
     /// Gives the receipt if it is due, and forgets the entry if nothing is left to say.
     fn settle(&mut self, cookie: Cookie) {
-        let Some(entry) = self.entries.get_mut(&cookie) else { return };
+        let Some(entry) = self.entries.get_mut(cookie) else { return };
         // Before the pool asks, too: it hears of it when it has closed its descriptor.
         if entry.is_registered()
             && !entry.is_receipted
@@ -390,7 +391,7 @@ impl Ledger {
     fn forget_passed(&mut self, keep: usize) {
         while self.passed.len() > keep {
             let Some(cookie) = self.passed.pop_front() else { return };
-            if self.entries.get(&cookie).is_some_and(|entry| entry.claim.is_none()) {
+            if self.entries.get(cookie).is_some_and(|entry| entry.claim.is_none()) {
                 self.forget(cookie);
             }
         }
@@ -405,7 +406,7 @@ impl Ledger {
     }
 
     fn forget(&mut self, cookie: Cookie) {
-        let Some(entry) = self.entries.remove(&cookie) else { return };
+        let Some(entry) = self.entries.remove(cookie) else { return };
         let Some(claim) = entry.claim else { return };
         let Some(sockets) = self.devices.get_mut(&claim.device) else { return };
         sockets.retain(|other| *other != cookie);
@@ -414,7 +415,7 @@ impl Ledger {
             return;
         }
         for other in sockets.clone() {
-            if self.entries.get(&other).is_some_and(Entry::is_over) {
+            if self.entries.get(other).is_some_and(Entry::is_over) {
                 self.forget_if_sure(other);
             }
         }

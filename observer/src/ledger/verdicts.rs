@@ -50,14 +50,14 @@ impl Ledger {
     /// Notes that an overlap of this socket with an older one was reported. It is the same one
     /// until one of them ends, and there is no other afterwards.
     pub fn told_overlap(&mut self, cookie: Cookie) {
-        if let Some(entry) = self.entries.get_mut(&cookie) {
+        if let Some(entry) = self.entries.get_mut(cookie) {
             entry.is_overlap_told = true;
         }
     }
 
     /// The claim says online; the kernel says gone, or not ESTABLISHED.
     fn ghost(&self, cookie: Cookie) -> Option<MonoTime> {
-        let entry = self.entries.get(&cookie)?;
+        let entry = self.entries.get(cookie)?;
         let claim = entry.claim.as_ref().filter(|claim| claim.stage == ClaimStage::Online)?;
         entry.left.map(|left| left.max(claim.since))
     }
@@ -70,7 +70,7 @@ impl Ledger {
         now: MonoTime,
         budget: Duration,
     ) -> Verdict {
-        let (Some(entry), Some(socket)) = (self.entries.get(&cookie), socket) else {
+        let (Some(entry), Some(socket)) = (self.entries.get(cookie), socket) else {
             return Verdict::Fine;
         };
         let remote = entry.remote.unwrap_or(socket.ends.remote);
@@ -91,7 +91,7 @@ impl Ledger {
         now: MonoTime,
         budget: Duration,
     ) -> Verdict {
-        let (Some(entry), Some(socket)) = (self.entries.get(&cookie), socket) else {
+        let (Some(entry), Some(socket)) = (self.entries.get(cookie), socket) else {
             return Verdict::Fine;
         };
         let stage = entry.claim.as_ref().map(|claim| (claim.stage, claim.since));
@@ -127,7 +127,7 @@ impl Ledger {
     fn overlapping(&self, cookie: Cookie, budget: Duration) -> Verdict {
         let Some(overlap) = self.overlap(cookie) else { return Verdict::Fine };
         let Overlap { length, since, is_on, may_grow, .. } = overlap;
-        let is_told = self.entries.get(&cookie).is_some_and(|entry| entry.is_overlap_told);
+        let is_told = self.entries.get(cookie).is_some_and(|entry| entry.is_overlap_told);
         match (is_told, is_on) {
             (true, false) => Verdict::Fine,
             (true, true) => Verdict::Leak { since },
@@ -140,12 +140,12 @@ impl Ledger {
     /// The overlap of a socket with an older one of the same device: one that goes on, or else the
     /// longest.
     pub(super) fn overlap(&self, cookie: Cookie) -> Option<Overlap> {
-        let entry = self.entries.get(&cookie)?;
+        let entry = self.entries.get(cookie)?;
         let connected = entry.connected?;
         let device = &entry.claim.as_ref()?.device;
         let older = self.devices.get(device)?.iter().take_while(|other| **other != cookie);
         let overlaps = older.filter_map(|other| {
-            let older = self.entries.get(other)?;
+            let older = self.entries.get(*other)?;
             // The later one: where a record was lost, the older one is known from later on.
             let since = connected.max(older.connected?);
             let both = older.alive?.min(entry.ended.unwrap_or(MonoTime::from_nanos(u64::MAX)));

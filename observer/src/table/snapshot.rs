@@ -126,7 +126,7 @@ impl Table {
         let began = snapshot.began;
         let mut absent: Vec<Cookie> = Vec::new();
         let mut parted = Vec::new();
-        for socket in self.sockets.values_mut() {
+        for (_, socket) in self.sockets.iter_mut() {
             let was_held = !socket.holders.is_empty();
             prune(socket, &mut self.processes, began, lost);
             if was_held && socket.holders.is_empty() {

@@ -296,3 +296,71 @@ pub(super) fn user(socket: &Socket) -> Option<ProcessKey> {
     let owner = socket.owner.as_ref().map(|owner| owner.process);
     owner.or_else(|| socket.holders.first().map(|holder| holder.process))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Comm, Ends, Holder, ReadPosition, Snapshot, SnapshotRow},
+        table::Limits,
+    };
+
+    const BROKER: &str = "10.0.0.9:1883";
+
+    fn ends() -> Ends {
+        let broker: SocketAddr = BROKER.parse().expect("invariant: an address");
+        Ends { local: SocketAddr::from(([10, 0, 0, 1], 40_000)), remote: broker }
+    }
+
+    fn process(pid: u32) -> ProcessKey {
+        ProcessKey { pid, start_ns: 1 }
+    }
+
+    #[test]
+    fn what_our_own_pool_connects_is_its_ledgers_business() {
+        for (pid, follows) in [(7, false), (8, true)] {
+            let mut connections = Connections::default();
+            connections.set_own_pool(7);
+            let opened = connections.handle_event(&KernelEvent::Transition(Transition {
+                time: MonoTime::from_nanos(5),
+                cookie: Cookie(1),
+                old: TcpState::Close,
+                new: TcpState::SynSent,
+                ends: ends(),
+                netns: 1,
+                owner: Some(process(pid)),
+                fd: Some(3),
+                context_pid: pid,
+                read: None,
+            }));
+            assert_eq!(opened.is_some(), follows, "told by a record, of process {pid}");
+            let mut connections = Connections::default();
+            connections.set_own_pool(7);
+            let now = MonoTime::from_nanos(9);
+            connections.handle_snapshot(&table_with_one_of(pid, now), now);
+            assert_eq!(connections.get(Cookie(1)).is_some(), follows, "shown, of process {pid}");
+        }
+    }
+
+    fn table_with_one_of(pid: u32, now: MonoTime) -> Table {
+        let limits = Limits { sockets: 9, processes: 9, boot_offset: std::time::Duration::ZERO };
+        let mut table = Table::new(limits);
+        let comm = Comm::from_bytes(b"node");
+        let row = SnapshotRow {
+            time: now,
+            cookie: Cookie(1),
+            state: TcpState::Established,
+            ends: ends(),
+            netns: 1,
+            holder: Some(Holder { process: process(pid), comm, fd: 3 }),
+            read: ReadPosition { copied_seq: 0, unread: 0 },
+            unacked: 0,
+            write_seq: 0,
+            last_sent: now,
+            last_received: now,
+        };
+        let snapshot = Snapshot { began: now, ended: now, rows: vec![row], ..Snapshot::default() };
+        table.apply_snapshot(&snapshot, false, true);
+        table
+    }
+}

@@ -2,10 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pool::{
-    DeviceId, Generation,
-    registry::{Change, Claim, Stage},
-};
 use proptest::prelude::*;
 
 use crate::{
@@ -298,17 +294,6 @@ fn overgrowth() -> Suspicion {
     }
 }
 
-/// The pool's word that the server is a broker of it.
-fn claim() -> Claim {
-    Claim {
-        cookie: 1,
-        device: DeviceId::new("d").expect("invariant: a letter is a name"),
-        generation: Generation::default(),
-        stage: Stage::Connecting,
-        remote: SERVER.parse().expect("invariant: an address"),
-    }
-}
-
 /// Judges what is suspected at a second: the reports of it.
 fn judged(correlator: &mut Correlator, suspicions: &[Suspicion], second: u32) -> Vec<Finding> {
     correlator.judge_suspicions(suspicions.to_vec(), at(second));
@@ -366,23 +351,6 @@ fn a_rule_that_comes_clears_what_a_process_does() {
     assert!(cleared[0].message.ends_with("a rule ignores it: it is being mended"));
     assert_eq!(correlator.ignored_by_kind()[&Kind::Overgrowth], 1);
     assert_eq!(judged(&mut correlator, &[overgrowth()], 40)[0].event, FindingEvent::Opened);
-}
-
-#[test]
-fn how_many_connections_the_pool_has_to_its_broker_is_its_own_business() {
-    let mut correlator = with_node(Vec::new());
-    correlator.follow_registry(NODE.pid);
-    assert_eq!(judged(&mut correlator, &[overgrowth()], 11).len(), 1, "nobody's broker");
-    correlator.handle_changes([Change::Claimed(claim())], at(12));
-    let cleared = judged(&mut correlator, &[overgrowth()], 13);
-    assert_eq!(cleared[0].event, FindingEvent::Cleared);
-    assert_eq!(judged(&mut correlator, &[overgrowth()], 30), []);
-    // Another process towards the same broker is foreign, and so is another kind.
-    let process = ProcessKey { pid: 2, start_ns: 2 };
-    let other = Suspicion { process, ..overgrowth() };
-    assert_eq!(judged(&mut correlator, &[other], 31).len(), 1);
-    let duel = Suspicion { kind: Kind::TakeoverDuel, ..overgrowth() };
-    assert_eq!(judged(&mut correlator, &[duel], 32).len(), 2, "the one opens, the other clears");
 }
 
 #[test]
