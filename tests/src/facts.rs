@@ -3,7 +3,7 @@
 
 use crate::require_root;
 use crate::wait;
-use observer::decode::{self, Walked};
+use observer::decode::{self, Outcome, Segments, Walked};
 use observer::model::{Call, KernelEvent, Lack, PortRow, ProcessRow, SnapshotRow};
 use observer::probe::{Options, Probe};
 use observer::ticks::TickRate;
@@ -15,6 +15,7 @@ const BY_PID: u32 = 1;
 pub struct Facts {
     probe: Probe,
     pid: u32,
+    segments: Segments,
     /// Everything so far.
     pub events: Vec<KernelEvent>,
     /// Packets from which no client id could be read.
@@ -50,7 +51,8 @@ impl Facts {
         let mut probe = started.probe;
         assert_eq!(probe.nameless(), None, "root has all layers");
         probe.watch(pid, BY_PID).expect("there is room");
-        let mut facts = Self { probe, pid, events: Vec::new(), unread: 0 };
+        let mut facts =
+            Self { probe, pid, segments: Segments::default(), events: Vec::new(), unread: 0 };
         // The sockets that are there already.
         facts.walk();
         facts
@@ -59,12 +61,19 @@ impl Facts {
     /// Takes in what the ring holds.
     #[track_caller]
     pub fn drain(&mut self) {
-        let Self { probe, events, unread, .. } = self;
+        let Self { probe, events, segments, unread, .. } = self;
         probe.drain(|bytes| {
+            if let Some(segment) = decode::segment(bytes) {
+                match segments.take(&segment.expect("a segment that is understood")) {
+                    Some(Outcome::Named(event)) => events.push(event),
+                    Some(Outcome::NoClientId) => *unread += 1,
+                    None => {}
+                }
+                return;
+            }
             let full = decode::widen(bytes);
             match decode::event(full.as_ref().map_or(bytes, |full| full)) {
                 Ok(event) => events.push(event),
-                Err(decode::DecodeError::NoClientId) => *unread += 1,
                 Err(error) => panic!("a record that nobody understands: {error}"),
             }
         });

@@ -5,10 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use crate::{
     model::{Cookie, Holder, MonoTime, ProcessKey, Snapshot, SnapshotRow, TcpState},
     table::{
-        Gone, Table, endings,
+        CloseOnExec, Gone, Table, endings,
         process::Process,
         recorder::{Hand, What},
-        socket::{Owner, Release, ReleaseKind, Socket},
+        socket::{HolderEntry, Owner, Release, ReleaseKind, Socket},
     },
 };
 
@@ -109,6 +109,7 @@ impl Table {
             let (comm, fd) = (process.comm.clone(), Some(holder.fd));
             socket.owner = Some(Owner { process: key, comm, fd, since });
         }
+        socket.take_bit(key, holder.fd, holder.close_on_exec);
         seen_with_owner(socket, process, holder.fd, time);
     }
 
@@ -147,8 +148,10 @@ impl Table {
 
 /// The owner itself was seen with a descriptor of its socket.
 fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTime) {
-    let acquired = socket.holder(process.key, fd).map(|entry| entry.acquired);
-    let Some(acquired) = acquired else { return };
+    let Some(HolderEntry { acquired, close_on_exec, .. }) = socket.holder(process.key, fd).copied()
+    else {
+        return;
+    };
     let Some(owner) = socket.owner.as_mut().filter(|owner| owner.process == process.key) else {
         return;
     };
@@ -161,6 +164,13 @@ fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTi
             if owner.comm != process.comm {
                 owner.comm = process.comm.clone();
             }
+        }
+        // The bit was set and is not any more, or else the exec would have closed it: the new program
+        // was given it.
+        Some(exec) if time > exec && close_on_exec == CloseOnExec::Cleared => {
+            owner.since = time;
+            owner.comm = process.comm.clone();
+            socket.released = None;
         }
         // A new program that finds a socket at 0, 1 or 2 was given it; above, it knows of none.
         Some(exec) if fd > 2 && time > exec && (acquired < exec || owner.fd == Some(fd)) => {
