@@ -244,7 +244,7 @@ mod tests {
     fn what_is_no_connect_is_nothing_and_a_broken_one_is_counted() {
         let cases: [(&[&[u8]], Option<Outcome>); 6] = [
             (&[b"\x10\x18\0\x04MQXX\x04"], None),
-            (&[b"\x10\x18\0\x04MQTT\x09"], Some(Outcome::NoClientId)),
+            (&[b"\x10\x18\0\x04MQTT\x09\x02"], Some(Outcome::NoClientId)),
             (&[b"\x10", b"\x18\0\x05"], None),
             (&[b"\x10", b"\x18\0\x04MQ", b"TT\x04\x02\0\x3c\0\xff"], Some(Outcome::NoClientId)),
             (&[b"\x10\x80\x80", b"\x80\x80"], None),
@@ -309,7 +309,8 @@ mod tests {
             let mut outcomes = told(&mut segments, &packet, &cuts);
             outcomes.extend(std::iter::from_fn(|| segments.expire(s(100))));
             if is_reported {
-                prop_assert_eq!(outcomes.first(), named(7, connect.name(), s(1)).as_ref());
+                let whole = named(7, connect.name(), s(1));
+                prop_assert_eq!(outcomes.first(), whole.as_ref());
             } else if let Some(Outcome::Named(KernelEvent::Named { name, .. })) = outcomes.first() {
                 prop_assert!(connect.client_id.starts_with(&*name.client_id));
                 prop_assert_eq!(name.is_cut, name.client_id.len() < connect.client_id.len());

@@ -406,8 +406,12 @@ mod tests {
         assert_eq!(verdict(&both, 32_999), due(33_000));
         assert_eq!(verdict(&both, 33_000), leak);
         // It is not excused for ever: long after the fork the usual budget counts.
-        let old = with(&[(2, 7, true), (3500, 7, true)]);
-        assert_eq!(verdict(&old, 29_999), due(30_002));
+        let workers = FoundWith(&[(3000, 7, true), (3500, 7, true)]);
+        let late = [&begin[..2], &[(40_000, Closes(1, 7)), (41_000, workers)]].concat();
+        let since = ms(40_000);
+        let soon = Verdict::Suspect { since, due: ms(50_000) };
+        assert_eq!(verdict(&late, 49_999), soon);
+        assert_eq!(verdict(&late, 50_000), Verdict::Leak { since });
         // One without the bit, or after its exec, will not lose it.
         let mixed = with(&[(3000, 7, true), (3500, 7, false)]);
         assert_eq!(verdict(&mixed, 14_999), due(15_000));
@@ -415,8 +419,8 @@ mod tests {
         let executed = [&[(4000, Executes(3000)), (4000, Executes(3500))], &both[..]].concat();
         assert_eq!(verdict(&executed, 15_000), leak);
         // Not known is not set.
-        let unknown = [&begin[..], &[(6000, Found(Established, &[(3000, 7), (3500, 7)], IDLE))]];
-        assert_eq!(verdict(&unknown.concat(), 15_000), leak);
+        let found = (6000, Found(Established, &[(3000, 7), (3500, 7)], IDLE));
+        assert_eq!(verdict(&[&begin[..], &[found]].concat(), 15_000), leak);
     }
 
     #[test]

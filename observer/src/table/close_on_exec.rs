@@ -40,7 +40,7 @@ impl CloseOnExec {
 
 #[cfg(test)]
 mod tests {
-    use super::{CloseOnExec::*, *};
+    use super::CloseOnExec::*;
 
     #[test]
     fn a_bit_that_was_once_set_is_remembered() {

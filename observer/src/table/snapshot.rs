@@ -168,9 +168,10 @@ fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTi
         // The bit was set and is not any more, or else the exec would have closed it: the new program
         // was given it.
         Some(exec) if time > exec && close_on_exec == CloseOnExec::Cleared => {
-            owner.since = time;
-            owner.comm = process.comm.clone();
-            socket.released = None;
+            // What was wrong before is so still: it answers for the socket since it got it.
+            if owner.comm != process.comm {
+                owner.comm = process.comm.clone();
+            }
         }
         // A new program that finds a socket at 0, 1 or 2 was given it; above, it knows of none.
         Some(exec) if fd > 2 && time > exec && (acquired < exec || owner.fd == Some(fd)) => {
