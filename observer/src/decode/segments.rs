@@ -245,7 +245,7 @@ mod tests {
         let cases: [(&[&[u8]], Option<Outcome>); 6] = [
             (&[b"\x10\x18\0\x04MQXX\x04"], None),
             (&[b"\x10\x18\0\x04MQTT\x09\x02"], Some(Outcome::NoClientId)),
-            (&[b"\x10", b"\x18\0\x05"], None),
+            (&[b"\x10", b"\x18\0\x05hello\x04"], None),
             (&[b"\x10", b"\x18\0\x04MQ", b"TT\x04\x02\0\x3c\0\xff"], Some(Outcome::NoClientId)),
             (&[b"\x10\x80\x80", b"\x80\x80"], None),
             (&[b"a later piece"], None),
