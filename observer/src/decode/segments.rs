@@ -17,8 +17,8 @@ use crate::model::{Cookie, KernelEvent, MonoTime};
 /// given up.
 const WAITING: usize = 256;
 
-/// How long the next piece is waited for. Chosen: brokers wait for a CONNECT for some ten seconds at
-/// the most, and what is given up keeps what is known of it.
+/// How long the next piece is waited for. Chosen: a thousand times what a program needs that writes in
+/// pieces, and what is given up keeps what is known of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One segment, as the kernel reports it.

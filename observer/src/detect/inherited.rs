@@ -359,6 +359,32 @@ mod tests {
                     Some(6000),
                 ),
                 (
+                    "the bit of a former owner says nothing of the new one's",
+                    &[
+                        (1000, Connects),
+                        (2500, FoundWith(&[(1, 7, true)])),
+                        (3005, Closes(1, 7)),
+                        (4000, FoundWith(&[(3000, 7, false)])),
+                        (6005, Executes(6000)),
+                        (6010, Closes(3000, 7)),
+                        (7000, FoundWith(&[(6000, 7, false)])),
+                    ],
+                    Some(6010),
+                ),
+                (
+                    "the same, where another process has accepted it",
+                    &[
+                        (1000, Connects),
+                        (2500, FoundWith(&[(1, 7, true)])),
+                        (2600, Accepts(2, 7)),
+                        (2700, Closes(1, 7)),
+                        (4005, Executes(4000)),
+                        (4010, Closes(2, 7)),
+                        (7000, FoundWith(&[(4000, 7, false)])),
+                    ],
+                    Some(4010),
+                ),
+                (
                     "the owner clears the bit and executes its new version",
                     &[
                         (1000, Connects),

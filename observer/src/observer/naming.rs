@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::model::MonoTime;
 
-/// How long after the last connection was begun, or answered, its CONNECT may come. Chosen: brokers
-/// wait for it for ten to twenty seconds (in Mosquitto no longer than its first keep-alive).
+/// How long after the last connection was begun, or answered, its CONNECT may come. Chosen: far longer
+/// than programs take for it; a broker should close a connection on which none comes within a
+/// reasonable time (MQTT 3.1.1 section 3.1.4).
 const SETTLES: Duration = Duration::from_secs(30);
 
 /// Whether a connection may be about to say who it is.
