@@ -568,6 +568,30 @@ mod tests {
     }
 
     #[test]
+    fn a_row_says_whether_its_descriptor_is_closed_on_exec() {
+        let read = |fd: i32, bit: u8| {
+            let mut bytes = [7u64, 99, 0, 5].map(u64::to_ne_bytes).concat();
+            bytes.extend(4711u32.to_ne_bytes());
+            bytes.extend(fd.to_ne_bytes());
+            bytes.extend(1u32.to_ne_bytes());
+            bytes.extend([tcp_state::ESTABLISHED, bit]);
+            bytes.extend(AF_INET.to_ne_bytes());
+            bytes.resize(size_of::<Row>(), 0);
+            row(&bytes, RATE).expect("valid").holder.map(|holder| holder.close_on_exec)
+        };
+        let cases = [
+            (close_on_exec::UNKNOWN, None),
+            (close_on_exec::UNSET, Some(false)),
+            (close_on_exec::SET, Some(true)),
+            (77, None),
+        ];
+        for (bit, expected) in cases {
+            assert_eq!(read(23, bit), Some(expected), "{bit}");
+            assert_eq!(read(NO_FD, bit), None, "{bit}");
+        }
+    }
+
+    #[test]
     fn a_brief_change_says_the_same_as_a_full_one() {
         let full = StateChange {
             flags: change::BY_CLOSE | change::LAST,

@@ -262,6 +262,18 @@ mod tests {
     }
 
     #[test]
+    fn what_fills_a_record_may_have_been_longer_and_is_not_waited_for() {
+        let mut segments = Segments::default();
+        let (packet, at) = simple(&"x".repeat(300)).write();
+        let client_id = "x".repeat(PACKET_LEN - at);
+        let cut = ClientName { client_id: client_id.into(), is_cut: true, ..simple("").name() };
+        assert_eq!(segments.take(&segment(7, 0, &packet[..PACKET_LEN])), named(7, cut, s(1)));
+        // One byte less was all of its segment.
+        assert_eq!(segments.take(&segment(8, 0, &packet[..PACKET_LEN - 1])), None);
+        assert_eq!(segments.waiting.len(), 1);
+    }
+
+    #[test]
     fn another_connection_of_the_socket_is_heard() {
         let (packet, _) = simple("device").write();
         let mut segments = Segments::default();
