@@ -25,7 +25,7 @@ impl Socket {
     /// after a snapshot, for only that shows the holders that came by fork.
     pub(super) fn hand_over(&mut self, processes: &HashMap<u32, Process>, boot_offset: Duration) {
         let Some(release) = self.released else { return };
-        self.spared = self.before_exec(processes, boot_offset);
+        self.spared = self.before_exec(processes, boot_offset).unwrap_or_default();
         let Some(since) = self.row_at else { return };
         let Some(receiver) = self.receiver(release, processes, boot_offset) else { return };
         let process = known(processes, &receiver);

@@ -128,8 +128,9 @@ pub struct Socket {
     pub released: Option<Release>,
     /// The close-on-exec bit of the descriptor that the owner got, as last seen.
     pub(super) owners_bit: CloseOnExec,
-    /// When the oldest of the holders was forked, if an exec may still take it from all of them.
-    pub(super) spared: Option<MonoTime>,
+    /// When the oldest of the holders was forked, if an exec may still take it from all of them; 0
+    /// otherwise: an `Option` would make every socket larger.
+    pub(super) spared: MonoTime,
     /// The last descriptor of another process than the owner that was closed, and when: whoever has
     /// it again after that was given it.
     pub(super) let_go: Option<(ProcessKey, i32, MonoTime)>,
@@ -180,7 +181,7 @@ impl Socket {
             owner: None,
             released: None,
             owners_bit: CloseOnExec::Unknown,
-            spared: None,
+            spared: MonoTime(0),
             let_go: None,
             holders: Vec::new(),
             flow: Flow::default(),
@@ -220,7 +221,7 @@ impl Socket {
             owner: None,
             released: None,
             owners_bit: CloseOnExec::Unknown,
-            spared: None,
+            spared: MonoTime(0),
             let_go: None,
             holders: Vec::new(),
             flow: Flow::default(),
@@ -425,7 +426,7 @@ impl Socket {
     /// When the oldest of its holders was forked, if all of them are close-on-exec and in processes
     /// that have executed no program since: they may be on the way to one, which closes them.
     pub fn spared_since(&self) -> Option<MonoTime> {
-        self.spared
+        (self.spared > MonoTime(0)).then_some(self.spared)
     }
 
     /// When the newest snapshot that knew this socket began to see it.
