@@ -77,7 +77,8 @@ mod tests {
                 let bytes = word(packet, known);
                 let known = known as u32;
                 assert!(may_begin(bytes, known), "{packet:?} {known}");
-                let digits = packet.iter().skip(1).position(|byte| byte & 0x80 == 0).unwrap() + 1;
+                let digits = packet.iter().skip(1).position(|byte| byte & 0x80 == 0);
+                let digits = digits.expect("a last digit") + 1;
                 let expected = (known as usize >= digits).then_some(total);
                 assert_eq!(length(bytes, known), expected, "{packet:?} {known}");
             }
