@@ -56,6 +56,19 @@ pub mod watch {
     pub const INHERITED: u32 = COMM | CGROUP | CHILDREN;
 }
 
+/// Elements of the `NAMING` map, by which layer C knows whether it has anything to do.
+pub mod naming {
+    /// How many connections watched processes have begun. The kernel counts them.
+    pub const BEGUN: u32 = 0;
+    /// How many of them had begun when userspace last found that all have had time to say who they
+    /// are. As long as it is [`BEGUN`], no packet is looked at.
+    pub const SETTLED: u32 = 1;
+    /// Not 0 once a CONNECT came in several segments: until then nobody looks for more of one.
+    pub const SPLIT: u32 = 2;
+    /// How many elements there are.
+    pub const LEN: u32 = 3;
+}
+
 #[cfg(feature = "user")]
 mod pod {
     // SAFETY: `repr(C)`, only u32, no padding (size asserted above).

@@ -8,12 +8,14 @@
 //! - [`row`]: what the snapshot iterators write.
 //! - [`offsets`]: where the running kernel keeps the fields we read.
 //! - [`config`]: what userspace tells the program before it is loaded, and the watch flags.
+//! - [`connect`]: what the beginning of an MQTT CONNECT looks like.
 //! - [`counter`]: how the program accounts for what it could not deliver.
 
 #![no_std]
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod connect;
 pub mod counter;
 pub mod offsets;
 pub mod record;

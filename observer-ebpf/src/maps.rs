@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     COMM_LEN,
-    config::Config,
+    config::{Config, naming},
     counter::Counter,
     offsets::Offsets,
     row::{OpenFiles, RouteCount, RouteKey},
@@ -111,6 +111,29 @@ pub(crate) struct Open {
 /// longest time makes room. Those with many ports are met all the time.
 #[map]
 pub(crate) static ROUTES: LruHashMap<RouteKey, RouteCount> = LruHashMap::with_max_entries(4_096, 0);
+
+/// What the program of layer C waits for, by [`naming`].
+#[map]
+pub(crate) static NAMING: Array<u64> = Array::with_max_entries(naming::LEN, 0);
+
+/// Sockets that have sent the beginning of a CONNECT. Full: the one that was not met for the longest
+/// time makes room, and its name stays cut, or unread and counted.
+#[map]
+pub(crate) static UNFINISHED: LruHashMap<u64, Unfinished> = LruHashMap::with_max_entries(1_024, 0);
+
+/// Value of [`UNFINISHED`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Unfinished {
+    /// Sequence number of the first byte of the CONNECT.
+    pub(crate) start: u32,
+    /// Bytes of it that are wanted.
+    pub(crate) wanted: u32,
+    /// Bytes of it that were reported, those of lost records included.
+    pub(crate) reached: u32,
+    /// Segments that may still be reported.
+    pub(crate) left: u32,
+}
 
 /// What was not delivered, by CPU and cause.
 #[map]

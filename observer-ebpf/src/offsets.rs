@@ -63,6 +63,7 @@ offsets! {
     files_fdt: "files_struct"."fdt", "Descriptor table proper";
     fdt_max: "fdtable"."max_fds", "Its size";
     fdt_fd: "fdtable"."fd", "Its array of files";
+    fdt_close_on_exec: "fdtable"."close_on_exec", "Its bitmap of descriptors to close on exec";
     file_inode: "file"."f_inode", "Inode of an open file";
     file_private: "file"."private_data", "The socket of a socket's file";
     file_refs: "file"."f_ref.refcnt.counter|f_count.counter", "References to the open file";

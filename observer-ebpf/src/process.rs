@@ -12,6 +12,7 @@ use observer_ebpf::{
     config::watch,
     counter::Counter,
     record::{Refusal, kind},
+    row::close_on_exec,
 };
 
 use crate::{
@@ -88,6 +89,29 @@ pub(crate) fn descriptor_limit(task: *const u8) -> [u64; 2] {
     let limit = signal.wrapping_add(offset!(signal_rlim) + RLIMIT_NOFILE * size_of::<[u64; 2]>());
     // SAFETY: The helper checks the address; on failure the limits are 0, which says nothing.
     unsafe { bpf_probe_read_kernel(limit.cast()) }.unwrap_or_default()
+}
+
+/// Whether an exec of the process that `task` belongs to closes its descriptor `fd`, as
+/// `row::close_on_exec` says it.
+///
+/// The bit of `fd` in `task->files->fdt->close_on_exec` (`close_on_exec`, include/linux/fdtable.h).
+/// A table that is being replaced may show the former bit: the next walk shows the new one.
+#[inline(always)]
+pub(crate) fn close_on_exec(task: *const u8, fd: u32) -> u8 {
+    let files: *const u8 = load(task, offset!(task_files));
+    let table: *const u8 = load(files, offset!(files_fdt));
+    // A process that is exiting has no table: all of it reads as 0.
+    if fd >= load(table, offset!(fdt_max)) {
+        return close_on_exec::UNKNOWN;
+    }
+    let bits: u64 = load(table, offset!(fdt_close_on_exec));
+    let word = (bits + u64::from(fd / u64::BITS) * size_of::<u64>() as u64) as *const u64;
+    // SAFETY: The helper checks the address and fails instead of faulting.
+    match unsafe { bpf_probe_read_kernel(word) } {
+        Ok(word) if word >> (fd % u64::BITS) & 1 == 0 => close_on_exec::UNSET,
+        Ok(_) => close_on_exec::SET,
+        Err(_) => close_on_exec::UNKNOWN,
+    }
 }
 
 /// Number and first argument of the system call that the running thread is in.

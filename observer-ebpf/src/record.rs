@@ -23,7 +23,7 @@ pub mod kind {
     pub const EXIT: u32 = 7;
     /// [`super::BriefChange`].
     pub const BRIEF: u32 = 8;
-    /// [`super::FirstPacket`]: an MQTT CONNECT went out.
+    /// [`super::FirstPacket`]: an MQTT CONNECT went out, or the next part of one that was cut.
     pub const NAME: u32 = 10;
     /// [`super::Refusal`]: a process was refused a descriptor or a port.
     pub const EXHAUSTED: u32 = 11;
@@ -193,7 +193,11 @@ pub struct ProcessChange {
     pub comm: [u8; COMM_LEN],
 }
 
-/// The beginning of the segment in which a watched socket sent an MQTT CONNECT.
+/// Bytes of a CONNECT that came in several segments: later ones are not reported. Chosen: four times
+/// what one segment may have, for what is cut by its sender is small.
+pub const JOINED_LEN: usize = 1_024;
+
+/// The beginning of a segment in which a watched socket sent an MQTT CONNECT, or a part of one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstPacket {
@@ -203,8 +207,8 @@ pub struct FirstPacket {
     pub cookie: u64,
     /// How many bytes of `data` are from the segment; the others mean nothing.
     pub len: u32,
-    /// Padding.
-    pub _reserved: u32,
+    /// TCP sequence number of the first byte of `data`.
+    pub seq: u32,
     /// The segment without its headers.
     pub data: [u8; PACKET_LEN],
 }

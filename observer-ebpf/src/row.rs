@@ -5,6 +5,16 @@ use crate::COMM_LEN;
 /// [`Row::fd`] of a socket that was found by itself and not through a descriptor.
 pub const NO_FD: i32 = -1;
 
+/// Values of [`Row::close_on_exec`].
+pub mod close_on_exec {
+    /// It could not be read, or there is no descriptor.
+    pub const UNKNOWN: u8 = 0;
+    /// The descriptor survives an exec.
+    pub const UNSET: u8 = 1;
+    /// An exec closes it (`FD_CLOEXEC`).
+    pub const SET: u8 = 2;
+}
+
 /// One descriptor of a TCP socket (`iter/task_file`), or one TCP socket (`iter/tcp`, where `tgid`
 /// is 0 and `fd` is [`NO_FD`]).
 #[repr(C)]
@@ -26,8 +36,8 @@ pub struct Row {
     pub netns: u32,
     /// TCP state.
     pub state: u8,
-    /// Padding.
-    pub _reserved: u8,
+    /// Whether the descriptor is closed when its process executes a program: [`close_on_exec`].
+    pub close_on_exec: u8,
     /// `AF_INET` or `AF_INET6`.
     pub family: u16,
     /// Local port, host byte order.

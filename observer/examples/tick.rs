@@ -108,7 +108,12 @@ fn snapshot(now: MonoTime) -> Snapshot {
         state: if number <= LEAKED { TcpState::CloseWait } else { TcpState::Established },
         ends: ends(number),
         netns: 1,
-        holder: Some(Holder { process: PROCESS, comm: Comm::from_bytes(b"node"), fd: fd(number) }),
+        holder: Some(Holder {
+            process: PROCESS,
+            comm: Comm::from_bytes(b"node"),
+            fd: fd(number),
+            close_on_exec: None,
+        }),
         read: ReadPosition { copied_seq: 1, unread: 0 },
         unacked: 0,
         write_seq: 1,

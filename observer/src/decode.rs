@@ -5,8 +5,10 @@
 //! of `observer_ebpf::{record, row}`, which have no padding, so fields follow each other.
 
 mod connect;
+mod segments;
 mod walk;
 
+pub use segments::{Outcome, Segment, Segments};
 pub use walk::{Walked, port_row, walked};
 
 use std::{
@@ -18,10 +20,10 @@ use observer_ebpf::{
     AF_INET, AF_INET6, COMM_LEN,
     config::watch,
     record::{
-        BriefChange, FirstPacket, Header, PACKET_LEN, ProcessChange, Refusal, SocketRef,
-        StateChange, call, change, errno, kind,
+        BriefChange, FirstPacket, Header, ProcessChange, Refusal, SocketRef, StateChange, call,
+        change, errno, kind,
     },
-    row::{NO_FD, Row},
+    row::{NO_FD, Row, close_on_exec},
     tcp_state,
 };
 
@@ -69,16 +71,12 @@ pub enum DecodeError {
         /// The error.
         errno: u32,
     },
-    /// A whole record, of a packet that does not tell who sends it. Nothing is lost by that but the
-    /// name.
-    #[error("an MQTT CONNECT from which the client id cannot be read")]
-    NoClientId,
     /// The kernel gives every socket a cookie that is not 0.
     #[error("a socket without a cookie")]
     NoCookie,
 }
 
-/// One record of the ring.
+/// One record of the ring, if it is no [`segment`].
 pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
     let mut fields = Fields(bytes);
     let (kind, tgid) = (fields.u32(), fields.u32());
@@ -100,16 +98,32 @@ pub fn event(bytes: &[u8]) -> Result<KernelEvent, DecodeError> {
             expect(size_of::<ProcessChange>())?;
             Ok(process_change(&mut fields, kind, tgid, time))
         }
-        kind::NAME => {
-            expect(size_of::<FirstPacket>())?;
-            named(&mut fields, time)
-        }
         kind::EXHAUSTED => {
             expect(size_of::<Refusal>())?;
             refusal(&mut fields, tgid, time)
         }
         unknown => Err(DecodeError::Kind(unknown)),
     }
+}
+
+/// One segment of a CONNECT; `None` for other records.
+///
+/// # Errors
+///
+/// Another length than the ABI's, or a socket without a cookie.
+pub fn segment(bytes: &[u8]) -> Option<Result<Segment<'_>, DecodeError>> {
+    let mut fields = Fields(bytes);
+    let (kind, _tgid, time) = (fields.u32(), fields.u32(), MonoTime::from_nanos(fields.u64()));
+    if kind != kind::NAME {
+        return None;
+    }
+    let expected = size_of::<FirstPacket>();
+    if bytes.len() != expected {
+        return Some(Err(DecodeError::Length { kind, len: bytes.len(), expected }));
+    }
+    let (number, len, seq) = (fields.u64(), fields.u32(), fields.u32());
+    let data = &fields.0[..fields.0.len().min(len as usize)];
+    Some(cookie(number).map(|cookie| Segment { time, cookie, seq, data }))
 }
 
 /// The close(2) that caused a change of state. It comes before the change itself.
@@ -213,7 +227,11 @@ pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
     let start_ns = fields.u64();
     let (tgid, fd, netns) = (fields.u32(), fields.i32(), fields.u32());
     let state = state(fields.u8())?;
-    let _reserved = fields.u8();
+    let close_on_exec = match fields.u8() {
+        close_on_exec::UNSET => Some(false),
+        close_on_exec::SET => Some(true),
+        _ => None,
+    };
     let family = fields.u16();
     let (local_port, remote_port) = (fields.u16(), fields.u16());
     let read = ReadPosition { copied_seq: fields.u32(), unread: fields.u32() };
@@ -232,6 +250,7 @@ pub fn row(bytes: &[u8], rate: TickRate) -> Result<SnapshotRow, DecodeError> {
             process: ProcessKey { pid: tgid, start_ns },
             comm,
             fd,
+            close_on_exec,
         }),
         read,
         unacked,
@@ -306,15 +325,6 @@ fn process_change(fields: &mut Fields<'_>, kind: u32, tgid: u32, time: MonoTime)
         kind::EXEC => KernelEvent::Executed { time, process, comm, watched },
         _ => KernelEvent::Exited { time, process },
     }
-}
-
-fn named(fields: &mut Fields<'_>, time: MonoTime) -> Result<KernelEvent, DecodeError> {
-    let cookie = cookie(fields.u64())?;
-    let (len, _reserved) = (fields.u32(), fields.u32());
-    let data = fields.array::<PACKET_LEN>();
-    let seen = data.get(..len as usize).unwrap_or(&data);
-    let name = connect::parse(seen).ok_or(DecodeError::NoClientId)?;
-    Ok(KernelEvent::Named { time, cookie, name })
 }
 
 fn refusal(fields: &mut Fields<'_>, tgid: u32, time: MonoTime) -> Result<KernelEvent, DecodeError> {
@@ -404,6 +414,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    use observer_ebpf::record::PACKET_LEN;
 
     const RATE: TickRate = TickRate::HZ_250;
 
@@ -523,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_packet_names_its_socket_and_only_what_is_of_the_packet_is_read() {
+    fn a_segment_keeps_every_field_and_only_what_is_of_the_packet_is_read() {
         let packet = b"\x10\x12\0\x04MQTT\x04\x02\0\x3c\0\x06device";
         let bytes = |cookie: u64, len: u32| {
             let mut bytes = [
@@ -532,24 +544,54 @@ mod tests {
                 &99u64.to_ne_bytes(),
                 &cookie.to_ne_bytes(),
                 &len.to_ne_bytes(),
-                &[0; 4],
+                &77u32.to_ne_bytes(),
                 packet,
             ]
             .concat();
             bytes.resize(size_of::<FirstPacket>(), 0x10);
             bytes
         };
-        let decoded = event(&bytes(7, packet.len() as u32)).expect("valid");
-        let KernelEvent::Named { time, cookie, name } = decoded else { panic!("{decoded:?}") };
-        assert_eq!((time, cookie), (MonoTime::from_nanos(99), Cookie(7)));
-        assert_eq!((&*name.client_id, name.is_cut), ("device", false));
-        let decoded = event(&bytes(7, 17)).expect("valid");
-        let KernelEvent::Named { name, .. } = decoded else { panic!("{decoded:?}") };
-        assert_eq!((&*name.client_id, name.is_cut), ("dev", true));
-        assert_eq!(event(&bytes(7, 14)), Err(DecodeError::NoClientId));
-        assert_eq!(event(&bytes(0, 20)), Err(DecodeError::NoCookie));
+        for len in [1, 14, packet.len()] {
+            let bytes = bytes(7, len as u32);
+            let data = &packet[..len];
+            let expected =
+                Segment { time: MonoTime::from_nanos(99), cookie: Cookie(7), seq: 77, data };
+            assert_eq!(segment(&bytes), Some(Ok(expected)));
+            assert_eq!(event(&bytes), Err(DecodeError::Kind(kind::NAME)));
+        }
+        assert_eq!(segment(&bytes(0, 20)), Some(Err(DecodeError::NoCookie)));
         // A length that no kernel of ours writes.
-        assert!(event(&bytes(7, u32::MAX)).is_ok());
+        let bytes = bytes(7, u32::MAX);
+        let long = segment(&bytes).expect("a segment").expect("valid");
+        assert_eq!(long.data.len(), PACKET_LEN);
+        let len = bytes.len() - 1;
+        let expected = DecodeError::Length { kind: kind::NAME, len, expected: len + 1 };
+        assert_eq!(segment(&bytes[..len]), Some(Err(expected)));
+        assert_eq!(segment(&state_bytes(&sample())), None);
+    }
+
+    #[test]
+    fn a_row_says_whether_its_descriptor_is_closed_on_exec() {
+        let read = |fd: i32, bit: u8| {
+            let mut bytes = [7u64, 99, 0, 5].map(u64::to_ne_bytes).concat();
+            bytes.extend(4711u32.to_ne_bytes());
+            bytes.extend(fd.to_ne_bytes());
+            bytes.extend(1u32.to_ne_bytes());
+            bytes.extend([tcp_state::ESTABLISHED, bit]);
+            bytes.extend(AF_INET.to_ne_bytes());
+            bytes.resize(size_of::<Row>(), 0);
+            row(&bytes, RATE).expect("valid").holder.map(|holder| holder.close_on_exec)
+        };
+        let cases = [
+            (close_on_exec::UNKNOWN, None),
+            (close_on_exec::UNSET, Some(false)),
+            (close_on_exec::SET, Some(true)),
+            (77, None),
+        ];
+        for (bit, expected) in cases {
+            assert_eq!(read(23, bit), Some(expected), "{bit}");
+            assert_eq!(read(NO_FD, bit), None, "{bit}");
+        }
     }
 
     #[test]
@@ -619,6 +661,7 @@ mod tests {
             bytes in proptest::collection::vec(any::<u8>(), 0..300), kind in 0u32..13
         ) {
             let _ = event(&bytes);
+            let _ = segment(&bytes);
             let _ = widen(&bytes).map(|full| event(&full));
             let _ = row(&bytes, RATE);
             let _ = row_clock(&bytes);
@@ -630,6 +673,7 @@ mod tests {
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             for len in [40, 48, 64, 112, 288] {
                 let _ = event(&bytes[..len]);
+                let _ = segment(&bytes[..len]);
                 let _ = widen(&bytes[..len]).map(|full| event(&full));
                 let _ = actor(&bytes[..len]);
                 let _ = (cause(&bytes[..len]), end(&bytes[..len]));

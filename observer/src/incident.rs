@@ -23,7 +23,7 @@ pub use self::{
 };
 pub use crate::table::Evidence;
 use crate::{
-    detect::Kind,
+    detect::{Kind, inherited_remedy},
     model::{Comm, Cookie, Holder, MonoTime, ProcessKey},
 };
 
@@ -145,6 +145,15 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The first thing to do about it, a sentence without its dot.
+    pub fn remedy(&self) -> &'static str {
+        if self.kind == Kind::Inherited {
+            return inherited_remedy(self.holders.first().and_then(|it| it.close_on_exec));
+        }
+        let all = self.kind.what_to_do();
+        all.split_once(". ").map_or(all, |(first, _)| first)
+    }
+
     /// How long it has been wrong.
     pub fn age(&self) -> Duration {
         self.time.since(self.since)

@@ -483,4 +483,6 @@ pub struct Holder {
     pub comm: Comm,
     /// The descriptor.
     pub fd: i32,
+    /// Whether an exec of the process closes it (`FD_CLOEXEC`); `None` if that is not known.
+    pub close_on_exec: Option<bool>,
 }

@@ -7,6 +7,7 @@
 
 mod answers;
 mod claiming;
+mod naming;
 mod places;
 mod tally;
 
@@ -24,7 +25,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{self, WallClock},
     correlate::{Config, Correlator, Output},
-    decode::{self, Walked},
+    decode::{self, Outcome, Segments, Walked},
     detect::Budgets,
     incident::{Finding, FindingEvent, Proof},
     join::{Join, Said},
@@ -37,7 +38,7 @@ use crate::{
     tuning::Rule,
 };
 
-use self::{claiming::ClaimStreams, places::Places, tally::Tally};
+use self::{claiming::ClaimStreams, naming::Naming, places::Places, tally::Tally};
 
 /// Longest time between two looks at the ring while records come. Nobody is woken for a record,
 /// so this bounds how late the stream is; 20 ms cost a tenth of a percent of a core.
@@ -116,6 +117,8 @@ pub struct Observer {
     damaged: u64,
     /// CONNECT packets without a readable client id.
     unread: u64,
+    segments: Segments,
+    naming: Naming,
     summary: Summary,
     last_event: MonoTime,
     cgroup_read: MonoTime,
@@ -160,6 +163,8 @@ impl Observer {
             evicted: 0,
             damaged: 0,
             unread: 0,
+            segments: Segments::default(),
+            naming: Naming::new(now),
             summary: Summary::default(),
             last_event: now,
             cgroup_read: now,
@@ -186,6 +191,7 @@ impl Observer {
     /// Those of the selection, and of the kernel's side.
     pub fn watch_too(&mut self, selection: Selection) -> Result<(), ObserverError> {
         self.watched.extend(selection.apply(&mut self.probe)?);
+        self.expect_names(true, clock::now());
         self.selection.add(selection);
         Ok(())
     }
@@ -245,9 +251,12 @@ impl Observer {
     pub fn pump(&mut self, sink: &mut dyn Sink) -> Result<(), ObserverError> {
         let now = clock::now();
         if self.selection.has_cgroups() && now.since(self.cgroup_read) >= CGROUP_INTERVAL {
-            self.watched.extend(self.selection.refresh(&mut self.probe)?);
+            let found = self.selection.refresh(&mut self.probe)?;
+            self.expect_names(found.iter().any(|pid| !self.watched.contains(pid)), now);
+            self.watched.extend(found);
             self.cgroup_read = now;
         }
+        self.settle_names(now);
         self.drain();
         self.read_registry();
         self.end_claim_streams(now);
@@ -341,8 +350,27 @@ impl Observer {
 
     /// Everything that is in the ring goes to the core.
     fn drain(&mut self) {
-        let Self { probe, correlator, damaged, unread, last_event, .. } = self;
+        let Self { probe, correlator, segments, damaged, unread, last_event, .. } = self;
+        let mut name = |outcome, correlator: &mut Correlator| match outcome {
+            Outcome::Named(event) => correlator.handle_event(event),
+            Outcome::NoClientId => *unread += 1,
+        };
         probe.drain(|bytes| {
+            match decode::segment(bytes) {
+                Some(Ok(segment)) => {
+                    *last_event = segment.time;
+                    if let Some(outcome) = segments.take(&segment) {
+                        name(outcome, correlator);
+                    }
+                    return;
+                }
+                Some(Err(error)) => {
+                    log::debug!("a segment is not understood: {error}");
+                    *damaged += 1;
+                    return;
+                }
+                None => {}
+            }
             let full = decode::widen(bytes);
             let bytes = full.as_ref().map_or(bytes, |full| full.as_slice());
             match decode::event(bytes) {
@@ -361,13 +389,32 @@ impl Observer {
                         correlator.handle_event(end);
                     }
                 }
-                Err(decode::DecodeError::NoClientId) => *unread += 1,
                 Err(error) => {
                     log::debug!("a record is not understood: {error}");
                     *damaged += 1;
                 }
             }
         });
+        let now = clock::now();
+        while let Some(outcome) = segments.expire(now) {
+            name(outcome, correlator);
+        }
+    }
+
+    /// A process that is watched from now on may have connections that have not said who they are.
+    fn expect_names(&mut self, is_new: bool, now: MonoTime) {
+        if is_new {
+            self.naming = Naming::new(now);
+            self.probe.expect_names();
+        }
+    }
+
+    /// Ends the search for CONNECT packets while no connection is about to send one.
+    fn settle_names(&mut self, now: MonoTime) {
+        if let Some(settled) = self.probe.begun().and_then(|begun| self.naming.settled(begun, now))
+        {
+            self.probe.settle_names(settled);
+        }
     }
 
     /// What the registry says goes to the core. After the ring, so that the kernel's word about a

@@ -42,6 +42,14 @@ def connect(host, port):
     return sock.detach()
 
 
+def connect_open(host, port):
+    """Connects with a socket that was never close-on-exec: the interpreter makes none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    sock = socket.socket(fileno=libc.socket(family(host), socket.SOCK_STREAM, 0))
+    sock.connect((host, int(port)))
+    return sock.detach()
+
+
 def connect_many(count, host, port):
     return " ".join(str(connect(host, port)) for _ in range(int(count)))
 
@@ -265,6 +273,29 @@ def spawn():
     return child.pid
 
 
+def upgrade(*fds):
+    """A graceful restart: the new version gets these under their numbers and nothing else. The bit
+    is cleared in the child, between fork and exec."""
+    child = subprocess.Popen(
+        ["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[int(fd) for fd in fds]
+    )
+    children[str(child.pid)] = child.stdin
+    return child.pid
+
+
+def exec_after(seconds):
+    """A child that takes so long from fork to exec, where it holds a copy of everything."""
+    its, mine = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(its, 0)
+        time.sleep(float(seconds))
+        os.execvp("cat", ["cat"])
+    os.close(its)
+    children[str(pid)] = os.fdopen(mine, "wb")
+    return pid
+
+
 def inetd(fd):
     """Runs another program for the connection, as inetd does: on stdin and stdout."""
     child = subprocess.Popen(["cat"], stdin=int(fd), stdout=int(fd))
@@ -360,6 +391,7 @@ verbs = {
     name.replace("_", "-"): verb
     for name, verb in {
         "connect": connect,
+        "connect_open": connect_open,
         "connect_many": connect_many,
         "connect_start": connect_start,
         "connect_as": connect_as,
@@ -390,6 +422,8 @@ verbs = {
         "fork": fork,
         "handover": handover,
         "spawn": spawn,
+        "upgrade": upgrade,
+        "exec_after": exec_after,
         "inetd": inetd,
         "detach": detach,
         "in": tell_child,

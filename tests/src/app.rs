@@ -157,6 +157,12 @@ impl App {
         self.number(&format!("connect {host} {port}"))
     }
 
+    /// As [`Self::connect`], with a socket that was never close-on-exec.
+    #[track_caller]
+    pub fn connect_open(&mut self, host: &str, port: u16) -> i32 {
+        self.number(&format!("connect-open {host} {port}"))
+    }
+
     /// Listens on `host`; the answer is the descriptor and the port.
     #[track_caller]
     pub fn listen(&mut self, host: &str) -> (i32, u16) {

@@ -3,7 +3,7 @@
 
 use crate::require_root;
 use crate::wait;
-use observer::decode::{self, Walked};
+use observer::decode::{self, Outcome, Segments, Walked};
 use observer::model::{Call, KernelEvent, Lack, PortRow, ProcessRow, SnapshotRow};
 use observer::probe::{Options, Probe};
 use observer::ticks::TickRate;
@@ -15,6 +15,9 @@ const BY_PID: u32 = 1;
 pub struct Facts {
     probe: Probe,
     pid: u32,
+    segments: Segments,
+    /// Segments of CONNECT packets, or of what may become one.
+    pub segments_seen: u64,
     /// Everything so far.
     pub events: Vec<KernelEvent>,
     /// Packets from which no client id could be read.
@@ -50,7 +53,14 @@ impl Facts {
         let mut probe = started.probe;
         assert_eq!(probe.nameless(), None, "root has all layers");
         probe.watch(pid, BY_PID).expect("there is room");
-        let mut facts = Self { probe, pid, events: Vec::new(), unread: 0 };
+        let mut facts = Self {
+            probe,
+            pid,
+            segments: Segments::default(),
+            segments_seen: 0,
+            events: Vec::new(),
+            unread: 0,
+        };
         // The sockets that are there already.
         facts.walk();
         facts
@@ -59,15 +69,30 @@ impl Facts {
     /// Takes in what the ring holds.
     #[track_caller]
     pub fn drain(&mut self) {
-        let Self { probe, events, unread, .. } = self;
+        let Self { probe, events, segments, segments_seen, unread, .. } = self;
         probe.drain(|bytes| {
+            if let Some(segment) = decode::segment(bytes) {
+                *segments_seen += 1;
+                match segments.take(&segment.expect("a segment that is understood")) {
+                    Some(Outcome::Named(event)) => events.push(event),
+                    Some(Outcome::NoClientId) => *unread += 1,
+                    None => {}
+                }
+                return;
+            }
             let full = decode::widen(bytes);
             match decode::event(full.as_ref().map_or(bytes, |full| full)) {
                 Ok(event) => events.push(event),
-                Err(decode::DecodeError::NoClientId) => *unread += 1,
                 Err(error) => panic!("a record that nobody understands: {error}"),
             }
         });
+    }
+
+    /// Says that every connection so far has had its time to say who it is.
+    #[track_caller]
+    pub fn settle_names(&mut self) {
+        let begun = self.probe.begun().expect("the map can be read");
+        self.probe.settle_names(begun);
     }
 
     /// How often the process was refused what, so far.

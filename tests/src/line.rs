@@ -157,6 +157,8 @@ pub struct Holder {
     pub comm: String,
     /// The descriptor.
     pub fd: i32,
+    /// Whether an exec closes it.
+    pub close_on_exec: Option<bool>,
     /// When the process started.
     pub started: Option<String>,
     /// Its unit.

@@ -27,6 +27,13 @@ fn a_child_that_keeps_what_its_parent_closed_is_named() {
     assert_eq!(finding.holders(), [(child, fd)]);
     assert_eq!(finding.state, "ESTABLISHED");
     assert!(finding.message.contains(&format!("pid {child}")), "{}", finding.message);
+    // As the interpreter makes all of them; only an exec would make use of it.
+    assert_eq!(finding.holders[0].close_on_exec, Some(true));
+    assert!(
+        finding.message.contains(&format!("; fd {fd} is close-on-exec")),
+        "{}",
+        finding.message
+    );
     oracle::assert_agrees(&watch, &[app.pid(), child]);
 
     app.run(&format!("in {child} close {fd}"));
@@ -77,9 +84,8 @@ fn a_program_that_inherits_a_socket_unknowingly_is_named() {
     let mut app = App::python();
     let watch = Watch::of(app.pid());
     let peer = Peer::new();
-    let fd = app.connect("127.0.0.1", peer.port());
+    let fd = app.connect_open("127.0.0.1", peer.port());
     let _accepted = peer.accept();
-    app.run(&format!("inherit {fd}"));
     let child: u32 = app.number("spawn");
     // At once after the fork, and no hand-over all the same: the child does not know of it.
     app.run(&format!("close {fd}"));
@@ -89,6 +95,9 @@ fn a_program_that_inherits_a_socket_unknowingly_is_named() {
     });
     assert_eq!(finding.holders(), [(child, fd)]);
     assert_eq!(finding.holders[0].comm, "cat");
+    assert_eq!(finding.holders[0].close_on_exec, Some(false));
+    let expected = format!("fd {fd} is not close-on-exec");
+    assert!(finding.message.contains(&expected), "{}", finding.message);
     app.run(&format!("reap {child}"));
     watch.cleared(&finding);
 }
@@ -169,11 +178,9 @@ fn a_connection_kept_over_exec_is_a_leak_only_if_the_new_program_does_not_use_it
     let watch = Watch::of(app.pid());
     let peer = Peer::new();
     let (used, forgotten) =
-        (app.connect("127.0.0.1", peer.port()), app.connect("127.0.0.1", peer.port()));
+        (app.connect_open("127.0.0.1", peer.port()), app.connect_open("127.0.0.1", peer.port()));
     let reader = harness::peer::drain(peer.accept());
     let accepted = peer.accept();
-    app.run(&format!("inherit {used}"));
-    app.run(&format!("inherit {forgotten}"));
     app.run("exec");
     app.run(&format!("stream write {used} 10 0.05"));
     let finding = watch.opened("inherited", app.pid());
@@ -186,6 +193,105 @@ fn a_connection_kept_over_exec_is_a_leak_only_if_the_new_program_does_not_use_it
     watch.cleared(&finding);
     app.kill();
     reader.join().expect("it read to the end");
+}
+
+#[test]
+fn a_connection_from_which_the_bit_was_taken_before_an_exec_is_kept_on_purpose() {
+    let mut app = App::python();
+    let watch = Watch::of(app.pid());
+    let peer = Peer::new();
+    let fd = app.connect("127.0.0.1", peer.port());
+    let accepted = peer.accept();
+    held_with(&watch, app.pid());
+    app.run(&format!("inherit {fd}"));
+    app.run("exec");
+    watch.no_finding_for(BUDGET * 6);
+    oracle::assert_agrees(&watch, &[app.pid()]);
+    drop(accepted);
+    assert_eq!(watch.opened("close-wait", app.pid()).holders(), [(app.pid(), fd)]);
+}
+
+#[test]
+fn a_graceful_restart_that_hands_over_only_its_listener_leaves_nothing_behind() {
+    let mut app = App::python();
+    let watch = Watch::of(app.pid());
+    let peer = Peer::new();
+    let (listener, port) = app.listen("127.0.0.1");
+    let clients: Vec<_> = (0..3).map(|_| harness::peer::connect("127.0.0.1", port)).collect();
+    let mut fds: Vec<i32> = (0..3).map(|_| app.number(&format!("accept {listener}"))).collect();
+    fds.push(app.connect("127.0.0.1", peer.port()));
+    let _accepted = peer.accept();
+    watch.no_finding_for(LONG_AFTER_FORK);
+    let child: u32 = app.number(&format!("upgrade {listener}"));
+    app.run(&format!("close {listener}"));
+    // The old version drains for longer than any budget.
+    watch.no_finding_for(BUDGET * 4);
+    for fd in &fds {
+        app.run(&format!("close {fd}"));
+        watch.no_finding_for(BUDGET / 2);
+    }
+    watch.no_finding_for(BUDGET * 4);
+    oracle::assert_agrees(&watch, &[app.pid(), child]);
+    let held = watch.held_by(child);
+    assert_eq!(held.len(), 1, "the listener alone: {held:?}");
+    assert_eq!(held[0].holders(), [(child, listener)]);
+    assert_eq!(held[0].holders[0].close_on_exec, Some(false), "cleared on purpose");
+    drop(clients);
+}
+
+#[test]
+fn a_graceful_restart_that_hands_over_everything_by_its_number_is_no_leak() {
+    let mut app = App::python();
+    let watch = Watch::of(app.pid());
+    let peer = Peer::new();
+    let (listener, port) = app.listen("127.0.0.1");
+    let clients: Vec<_> = (0..3).map(|_| harness::peer::connect("127.0.0.1", port)).collect();
+    let mut fds: Vec<i32> = (0..3).map(|_| app.number(&format!("accept {listener}"))).collect();
+    fds.push(app.connect("127.0.0.1", peer.port()));
+    let accepted = peer.accept();
+    watch.no_finding_for(LONG_AFTER_FORK);
+    let all: Vec<String> = [listener].iter().chain(&fds).map(ToString::to_string).collect();
+    let child: u32 = app.number(&format!("upgrade {}", all.join(" ")));
+    for fd in &all {
+        app.run(&format!("close {fd}"));
+    }
+    // The new version does nothing with them for many budgets: its clients are idle.
+    watch.no_finding_for(BUDGET * 6);
+    oracle::assert_agrees(&watch, &[app.pid(), child]);
+    assert_eq!(watch.held_by(child).len(), all.len());
+    drop(clients);
+
+    // It answers for them now.
+    drop(accepted);
+    let finding = watch.opened("close-wait", child);
+    assert!(finding.holders().iter().all(|(pid, _)| *pid == child), "{finding:?}");
+}
+
+#[test]
+fn children_that_take_long_from_fork_to_exec_are_not_accused_of_their_copies() {
+    let mut app = App::python();
+    let budget = Duration::from_secs(1);
+    let watch = Watch::builder()
+        .pid(app.pid())
+        .budgets(budget)
+        .args(["--snapshot-interval", "200ms"])
+        .start();
+    let peer = Peer::new();
+    let fd = app.connect("127.0.0.1", peer.port());
+    let accepted = peer.accept();
+    // Two: a single one could be the one for which the parent closes.
+    let one: u32 = app.number("exec-after 1.7");
+    let two: u32 = app.number("exec-after 1.7");
+    app.run(&format!("close {fd}"));
+    wait::until_true("the copies to be seen", || {
+        watch.table().iter().any(|it| {
+            it.holders.len() == 2 && it.holders.iter().all(|it| it.close_on_exec == Some(true))
+        })
+    });
+    watch.no_finding_for(budget * 4);
+    oracle::assert_agrees(&watch, &[app.pid(), one, two]);
+    assert!(watch.held_by(one).is_empty() && watch.held_by(two).is_empty());
+    drop(accepted);
 }
 
 #[test]
@@ -267,5 +373,14 @@ fn a_descriptor_in_flight_between_processes_is_nobodys_leak() {
     wait::until_true("the receiver to hold it", || {
         let held = watch.held_by(taker.pid());
         held.len() == 1 && held[0].holders() == [(taker.pid(), taken)]
+    });
+}
+
+/// Waits until a snapshot has seen that all that `pid` holds is close-on-exec.
+fn held_with(watch: &Watch, pid: u32) {
+    wait::until_true("a snapshot to see the bit", || {
+        let held = watch.held_by(pid);
+        let mut holders = held.iter().flat_map(|it| &it.holders);
+        !held.is_empty() && holders.all(|it| it.close_on_exec == Some(true))
     });
 }

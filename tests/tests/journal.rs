@@ -71,7 +71,7 @@ fn finding(kind: Kind, event: FindingEvent, id: u64, name: &str) -> Finding {
     // Its start would be told by the wall clock, which may be set at any time.
     let process = ProcessKey { pid: std::process::id(), start_ns: 0 };
     let comm = Comm::from_bytes(name.as_bytes());
-    let holder = |fd| Holder { process, comm: comm.clone(), fd };
+    let holder = |fd| Holder { process, comm: comm.clone(), fd, close_on_exec: None };
     Finding {
         event,
         id,

@@ -69,7 +69,7 @@ fn every_version_names_its_client_over_both_families() {
 }
 
 #[test]
-fn long_and_split_packets_give_what_there_is_and_are_counted_otherwise() {
+fn a_packet_longer_than_what_is_looked_at_gives_what_there_is_and_is_counted_otherwise() {
     let mut app = App::python();
     let peer = Peer::new();
     let mut facts = Facts::of(app.pid());
@@ -82,26 +82,77 @@ fn long_and_split_packets_give_what_there_is_and_are_counted_otherwise() {
     say(&mut facts, &[&connect(5, &[0x26; 100], &"a".repeat(128))], &"a".repeat(128), false);
     // 256 bytes less the 15 before the client id.
     say(&mut facts, &[&connect(4, b"", &"b".repeat(3_000))], &"b".repeat(256 - 15), true);
-    let (packet, id) = (connect(4, b"", "in-two-parts"), 14);
-    say(&mut facts, &[&packet[..id + 6], &packet[id + 6..]], "in-two", true);
     assert_eq!(facts.unread, 0);
-    // The same packet, cut before the client id: only counted. The last one is told.
+    // Nothing of its client id is in the first 256 bytes.
     let far = connect(5, &[0x26; 300], "behind many properties");
-    for parts in [&[&packet[..12], &packet[12..]][..], &[&far]] {
-        kept.push(send(&mut app, &peer, parts));
-    }
-    wait::until("two packets without a name", || {
-        facts.drain();
-        if facts.unread == 2 { Ok(()) } else { Err(format!("{}", facts.unread)) }
-    });
-    // Too short to be anything, and no MQTT at all.
-    for parts in [&[&packet[..5], &packet[5..]][..], &[b"\x10\x10\x10\x10\x10\x10\x10\x10\x10\x10"]]
-    {
-        kept.push(send(&mut app, &peer, parts));
-    }
+    kept.push(send(&mut app, &peer, &[&far]));
+    // No MQTT at all.
+    kept.push(send(&mut app, &peer, &[b"\x10\x10\x10\x10\x10\x10\x10\x10\x10\x10"]));
     kept.push(send(&mut app, &peer, &[&connect(4, b"", "the end")]));
     facts.wait_for_name("the end");
-    assert_eq!(facts.unread, 2);
+    assert_eq!(facts.unread, 1);
+}
+
+#[test]
+fn a_packet_in_several_segments_is_put_together() {
+    let mut app = App::python();
+    let mut facts = Facts::of(app.pid());
+    let mut kept = Vec::new();
+    for peer in [Peer::new(), Peer::on("::1")] {
+        let ip = peer.address().ip();
+        for (level, properties) in [(3, &b""[..]), (4, b""), (5, b"\x11\0\0\x0e\x10")] {
+            let length = connect(level, properties, &format!("{ip} {level} 00")).len();
+            for cut in 1..length {
+                let client_id = format!("{ip} {level} {cut:02}");
+                let packet = connect(level, properties, &client_id);
+                kept.push(send(&mut app, &peer, &[&packet[..cut], &packet[cut..]]));
+                let name = facts.wait_for_name(&client_id);
+                assert_eq!((name.is_cut, name.keep_alive, name.level), (false, 60, level));
+            }
+        }
+        // A program that writes each field by itself.
+        let packet = connect(4, b"", &format!("{ip} field by field"));
+        let fields: Vec<&[u8]> = [(0, 1), (1, 2), (2, 8), (8, 9), (9, 10), (10, 12), (12, 14)]
+            .into_iter()
+            .map(|(from, to)| &packet[from..to])
+            .chain([&packet[14..]])
+            .collect();
+        kept.push(send(&mut app, &peer, &fields));
+        assert!(!facts.wait_for_name(&format!("{ip} field by field")).is_cut);
+        // Long, in pieces that are small enough.
+        let long = format!("{ip} {}", "long ".repeat(100));
+        let packet = connect(4, b"", &long);
+        kept.push(send(&mut app, &peer, &packet.chunks(200).collect::<Vec<_>>()));
+        assert!(!facts.wait_for_name(&long).is_cut);
+    }
+    assert_eq!(facts.unread, 0);
+}
+
+#[test]
+fn beginnings_that_do_not_go_on_as_a_packet_are_nothing() {
+    let mut app = App::python();
+    let peer = Peer::new();
+    let mut facts = Facts::of(app.pid());
+    let _stream = send(&mut app, &peer, &[b"\x10", b"no MQTT at all", &connect(4, b"", "hidden")]);
+    let _ended = send(&mut app, &peer, &[b"\x10\x20\0\x04M"]);
+    let _proper = send(&mut app, &peer, &[&connect(4, b"", "proper")]);
+    facts.wait_for_name("proper");
+    assert_eq!(facts.unread, 0);
+}
+
+#[test]
+fn what_an_unfinished_connection_says_is_told_only_so_far() {
+    let mut app = App::python();
+    let peer = Peer::new();
+    let mut facts = Facts::of(app.pid());
+    let words: Vec<Vec<u8>> = (0..30u8).map(|number| vec![number; 10]).collect();
+    let parts: Vec<&[u8]> =
+        [&b"\x10"[..]].into_iter().chain(words.iter().map(|it| &it[..])).collect();
+    let _stream = send(&mut app, &peer, &parts);
+    let _proper = send(&mut app, &peer, &[&connect(4, b"", "proper")]);
+    facts.wait_for_name("proper");
+    // Its first segment, eight more, and the other socket's.
+    assert!(facts.segments_seen <= 10, "{}", facts.segments_seen);
 }
 
 #[test]
@@ -119,6 +170,32 @@ fn what_looks_like_a_packet_in_the_middle_of_a_stream_names_nobody() {
         matches!(event, observer::model::KernelEvent::Named { name, .. } if &*name.client_id == "payload")
     });
     assert_eq!(named.count(), 0);
+}
+
+#[test]
+fn packets_are_looked_at_only_while_a_connection_is_new() {
+    let (mut app, mut other) = (App::python(), App::python());
+    let peer = Peer::new();
+    let mut facts = Facts::of(app.pid());
+    let packet = |name: &str| hex(&connect(4, b"", name));
+    let say = |app: &mut App, fd: i32, name: &str| app.run(&format!("send {fd} {}", packet(name)));
+    let late = app.connect("127.0.0.1", peer.port());
+    let _late = peer.accept();
+    facts.settle_names();
+    say(&mut app, late, "too late");
+    // Connections of others wake nobody.
+    let _other = send(&mut other, &peer, &[&connect(4, b"", "not watched")]);
+    say(&mut app, late, "much too late");
+    // Another connection does, and then all are heard, whatever was said before.
+    let one = app.connect("127.0.0.1", peer.port());
+    let _one = peer.accept();
+    say(&mut app, one, "in time");
+    facts.wait_for_name("in time");
+    let name = |event: &observer::model::KernelEvent| match event {
+        observer::model::KernelEvent::Named { name, .. } => Some(name.client_id.to_string()),
+        _ => None,
+    };
+    assert_eq!(facts.events.iter().filter_map(name).collect::<Vec<_>>(), ["in time"]);
 }
 
 #[test]

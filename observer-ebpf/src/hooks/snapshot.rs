@@ -18,7 +18,7 @@ use aya_ebpf::helpers::{
 use observer_ebpf::{
     AF_INET, AF_INET6,
     counter::Counter,
-    row::{NO_FD, Row},
+    row::{NO_FD, Row, close_on_exec},
     tcp_state::{LISTEN, SYN_SENT},
 };
 
@@ -138,6 +138,7 @@ fn try_descriptor(meta: *const Meta, task: *const u8, fd: u32, sk: *const u8) ->
     row.tgid = tgid;
     row.fd = fd as i32;
     row.start_ns = process::start_ns(task);
+    row.close_on_exec = process::close_on_exec(task, fd);
     row.comm = process::comm(task);
     Some(write(meta, &row))
 }
@@ -198,7 +199,7 @@ fn describe(sk: *const u8, cookie: u64) -> Option<Row> {
         fd: NO_FD,
         netns: ends.netns,
         state,
-        _reserved: 0,
+        close_on_exec: close_on_exec::UNKNOWN,
         family: ends.family,
         local_port: sock::lasting_port(tcp),
         remote_port: ends.remote_port,

@@ -15,6 +15,7 @@ use observer_ebpf::{
 
 use crate::{
     emit::{emit, header},
+    hooks::names,
     maps::{Listener, config},
     process::{
         closing_descriptor, connecting_descriptor, current_comm, current_start_ns, current_tgid,
@@ -66,6 +67,10 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         if !watch::mark(cookie) {
             warn!(ctx, "no room to watch a socket of process {}", tgid);
         }
+    }
+    // Again when it is answered, which may take minutes.
+    if new == SYN_SENT || old == SYN_SENT {
+        names::expect();
     }
     if config!(watch_all) == 0 {
         if new == LISTEN {

@@ -195,7 +195,15 @@ mod tests {
     use crate::api::shapes::{Holder, Step};
 
     fn holder(pid: u32, comm: &str, fd: i32) -> Holder {
-        Holder { pid, comm: comm.to_owned(), fd, started: None, unit: None, container: None }
+        Holder {
+            pid,
+            comm: comm.to_owned(),
+            fd,
+            close_on_exec: None,
+            started: None,
+            unit: None,
+            container: None,
+        }
     }
 
     fn step(ago_ms: u64, text: &str) -> Step {

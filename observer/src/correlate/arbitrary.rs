@@ -114,7 +114,13 @@ fn event() -> impl Strategy<Value = KernelEvent> {
 
 fn row() -> impl Strategy<Value = SnapshotRow> {
     let holder = (key(), comm(), fd());
-    let holder = holder.prop_map(|(process, comm, fd)| Holder { process, comm, fd });
+    let holder = (holder, any::<Option<bool>>());
+    let holder = holder.prop_map(|((process, comm, fd), close_on_exec)| Holder {
+        process,
+        comm,
+        fd,
+        close_on_exec,
+    });
     let first = (time(), cookie(), state(), ends(), 0..2_u32, option::of(holder));
     let rest = (position(), any::<u32>(), time(), time());
     (first, rest).prop_map(

@@ -126,7 +126,9 @@ impl Kernel {
         for process in self.processes.values() {
             for (fd, cookie) in &process.descriptors {
                 let (process, comm) = (process.key, process.comm.clone());
-                rows.push(self.row(*cookie, Some(Holder { process, comm, fd: *fd })));
+                rows.push(
+                    self.row(*cookie, Some(Holder { process, comm, fd: *fd, close_on_exec: None })),
+                );
             }
         }
         for (cookie, sock) in &self.sockets {

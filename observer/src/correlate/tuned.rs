@@ -26,7 +26,11 @@ pub(super) struct Standing {
 impl Standing {
     fn new(verdict: Verdict, since: MonoTime, allowance: Allowance) -> Self {
         let Allowance { budget, exemption } = allowance;
-        Self { verdict, since, budget, due: since.after(budget), exemption }
+        let due = match verdict {
+            Verdict::Suspect { due, .. } => due,
+            Verdict::Fine | Verdict::Leak { .. } => since.after(budget),
+        };
+        Self { verdict, since, budget, due, exemption }
     }
 
     /// When it is a finding. A rule that ignores it holds it back to its own end.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::model::ClientName;
+use observer_ebpf::connect::CONNECT;
 
-/// First byte of a CONNECT.
-const CONNECT: u8 = 0x10;
+use crate::model::ClientName;
 
 /// Names of the protocol, with the levels that go with each.
 const PROTOCOLS: [(&[u8], &[u8]); 2] = [(b"MQTT", &[4, 5]), (b"MQIsdp", &[3])];
@@ -13,65 +12,110 @@ const PROTOCOLS: [(&[u8], &[u8]); 2] = [(b"MQTT", &[4, 5]), (b"MQIsdp", &[3])];
 /// Bridges of Mosquitto set the highest bit of the level, to tell a broker what they are.
 const BRIDGE: u8 = 0x80;
 
-/// Who sends the CONNECT that begins with the bytes `seen`, which may be cut anywhere.
-///
-/// `None` if it is no CONNECT, is broken, or is cut before the first byte of its client id. An
-/// empty client id is one: the broker chooses another for the client then (section 3.1.3.1).
-pub(super) fn parse(seen: &[u8]) -> Option<ClientName> {
-    let mut rest = seen.strip_prefix(&[CONNECT])?;
-    let length = take_length(&mut rest)?;
-    // What follows the packet is another one.
-    rest = &rest[..length.min(rest.len())];
-    let hidden = length - rest.len();
+/// What bytes come to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Parsed {
+    /// Who sends it.
+    Whole(ClientName),
+    /// The bytes end too early; this is known so far. There is a name if a byte of it is there.
+    Cut(Option<ClientName>),
+    /// It is no CONNECT.
+    Broken,
+}
 
-    let protocol = take_text(&mut rest)?;
-    let (_, levels) = PROTOCOLS.iter().find(|(name, _)| *name == protocol)?;
-    let [level, _flags] = take(&mut rest)?;
+/// Why a field cannot be read.
+enum Stop {
+    /// What is there ends before it.
+    Short,
+    /// The packet itself ends before it, or it says what it must not.
+    Broken,
+}
+
+/// Who sends the CONNECT that begins with the bytes `seen`, which may be cut anywhere. An empty
+/// client id is one: the broker chooses another for the client then (section 3.1.3.1).
+pub(super) fn parse(seen: &[u8]) -> Parsed {
+    match read(&mut Rest { bytes: seen, hidden: usize::MAX }) {
+        Ok(name) if name.is_cut => Parsed::Cut(Some(name)),
+        Ok(name) => Parsed::Whole(name),
+        Err(Stop::Short) => Parsed::Cut(None),
+        Err(Stop::Broken) => Parsed::Broken,
+    }
+}
+
+/// Whether `seen` has the name of the protocol: so that it is a CONNECT, though perhaps a broken one.
+pub(super) fn names_protocol(seen: &[u8]) -> bool {
+    levels(&mut Rest { bytes: seen, hidden: usize::MAX }).is_ok()
+}
+
+fn read(rest: &mut Rest<'_>) -> Result<ClientName, Stop> {
+    let levels = levels(rest)?;
+    let [level, _flags] = rest.take()?;
     let level = level & !BRIDGE;
     if !levels.contains(&level) {
-        return None;
+        return Err(Stop::Broken);
     }
-    let keep_alive = u16::from_be_bytes(take(&mut rest)?);
+    let keep_alive = u16::from_be_bytes(rest.take()?);
     if level == 5 {
-        let properties = take_length(&mut rest)?;
-        rest = rest.get(properties..)?;
+        let properties = rest.length()?;
+        rest.many(properties)?;
     }
-    let wanted = usize::from(u16::from_be_bytes(take(&mut rest)?));
-    let bytes = &rest[..wanted.min(rest.len())];
-    let is_cut = bytes.len() < wanted;
-    if is_cut && (bytes.is_empty() || wanted > rest.len() + hidden) {
-        return None;
-    }
-    let bytes = if is_cut { whole_characters(bytes) } else { bytes };
+    let wanted = usize::from(u16::from_be_bytes(rest.take()?));
+    let (bytes, is_cut) = match rest.many(wanted) {
+        Ok(bytes) => (bytes, false),
+        Err(Stop::Short) if !rest.bytes.is_empty() => (whole_characters(rest.bytes), true),
+        Err(stop) => return Err(stop),
+    };
     let client_id = Arc::from(String::from_utf8_lossy(bytes));
-    Some(ClientName { client_id, is_cut, keep_alive, level })
+    Ok(ClientName { client_id, is_cut, keep_alive, level })
 }
 
-/// A length in one to four bytes, seven bits in each, the lowest first (MQTT 5 section 1.5.5).
-fn take_length(rest: &mut &[u8]) -> Option<usize> {
-    let mut length = 0;
-    for shift in [0, 7, 14, 21] {
-        let [byte] = take(rest)?;
-        length |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(length);
-        }
+/// What stands before the level, and the levels that may follow.
+fn levels(rest: &mut Rest<'_>) -> Result<&'static [u8], Stop> {
+    let [CONNECT] = rest.take()? else { return Err(Stop::Broken) };
+    let length = rest.length()?;
+    // What follows the packet is another one.
+    rest.bytes = &rest.bytes[..length.min(rest.bytes.len())];
+    rest.hidden = length - rest.bytes.len();
+    let name_length = u16::from_be_bytes(rest.take()?);
+    let protocol = rest.many(usize::from(name_length))?;
+    let known = PROTOCOLS.iter().find(|(name, _)| *name == protocol);
+    known.map(|(_, levels)| *levels).ok_or(Stop::Broken)
+}
+
+/// The part of a packet that was not read yet.
+struct Rest<'a> {
+    bytes: &'a [u8],
+    /// Bytes that follow in the packet and were not seen.
+    hidden: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn many(&mut self, count: usize) -> Result<&'a [u8], Stop> {
+        let Some((bytes, after)) = self.bytes.split_at_checked(count) else {
+            let is_there = count <= self.bytes.len().saturating_add(self.hidden);
+            return Err(if is_there { Stop::Short } else { Stop::Broken });
+        };
+        self.bytes = after;
+        Ok(bytes)
     }
-    None
-}
 
-/// Bytes behind their number (section 1.5.4).
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = usize::from(u16::from_be_bytes(take(rest)?));
-    let (text, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    Some(text)
-}
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+        let bytes = self.many(N)?;
+        Ok(*bytes.first_chunk().expect("invariant: as many as asked for"))
+    }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (bytes, after) = rest.split_first_chunk()?;
-    *rest = after;
-    Some(*bytes)
+    /// A length in one to four bytes, seven bits in each, the lowest first (MQTT 5 section 1.5.5).
+    fn length(&mut self) -> Result<usize, Stop> {
+        let mut length = 0;
+        for shift in [0, 7, 14, 21] {
+            let [byte] = self.take()?;
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(length);
+            }
+        }
+        Err(Stop::Broken)
+    }
 }
 
 /// `bytes` without a character at the end of which only the beginning is there.
@@ -83,19 +127,28 @@ fn whole_characters(bytes: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::{collection::vec, prelude::*};
 
-    use super::*;
+    use super::{parse as parsed, *};
+
+    /// The name, as far as it is known.
+    fn parse(seen: &[u8]) -> Option<ClientName> {
+        match parsed(seen) {
+            Parsed::Whole(name) => Some(name),
+            Parsed::Cut(name) => name.inspect(|name| assert!(name.is_cut)),
+            Parsed::Broken => None,
+        }
+    }
 
     /// What a client may say, and its packet.
     #[derive(Clone, Debug)]
-    struct Connect {
+    pub(in crate::decode) struct Connect {
         level: u8,
         is_bridge: bool,
         keep_alive: u16,
         properties: Vec<u8>,
-        client_id: String,
+        pub(in crate::decode) client_id: String,
         after: Vec<u8>,
     }
 
@@ -117,7 +170,7 @@ mod tests {
 
     impl Connect {
         /// The packet, and where its client id begins.
-        fn write(&self) -> (Vec<u8>, usize) {
+        pub(in crate::decode) fn write(&self) -> (Vec<u8>, usize) {
             let name: &[u8] = if self.level == 3 { b"MQIsdp" } else { b"MQTT" };
             let mut body = text(name);
             body.push(self.level | if self.is_bridge { BRIDGE } else { 0 });
@@ -134,7 +187,7 @@ mod tests {
             ([&head[..], &body, &self.after].concat(), head.len() + before_id)
         }
 
-        fn name(&self) -> ClientName {
+        pub(in crate::decode) fn name(&self) -> ClientName {
             ClientName {
                 client_id: self.client_id.as_str().into(),
                 is_cut: false,
@@ -144,7 +197,7 @@ mod tests {
         }
     }
 
-    fn connects() -> impl Strategy<Value = Connect> {
+    pub(in crate::decode) fn connects() -> impl Strategy<Value = Connect> {
         let parts = (3u8..=5, any::<bool>(), any::<u16>(), vec(any::<u8>(), 0..300));
         (parts, "\\PC{0,200}", vec(any::<u8>(), 0..20)).prop_map(
             |((level, is_bridge, keep_alive, properties), client_id, after)| Connect {
@@ -158,7 +211,7 @@ mod tests {
         )
     }
 
-    fn simple(client_id: &str) -> Connect {
+    pub(in crate::decode) fn simple(client_id: &str) -> Connect {
         Connect {
             level: 4,
             is_bridge: false,
@@ -221,7 +274,8 @@ mod tests {
             ("nothing", Vec::new()),
         ];
         for (what, bytes) in cases {
-            assert_eq!(parse(&bytes), None, "{what}");
+            let expected = if bytes.is_empty() { Parsed::Cut(None) } else { Parsed::Broken };
+            assert_eq!(parsed(&bytes), expected, "{what}");
         }
     }
 
@@ -251,7 +305,7 @@ mod tests {
             if seen.len() >= end {
                 prop_assert_eq!(name, Some(connect.name()));
             } else if seen.len() <= at {
-                prop_assert_eq!(name, None);
+                prop_assert_eq!(parsed(seen), Parsed::Cut(None));
             } else {
                 let name = name.expect("it has begun");
                 prop_assert!(name.is_cut);

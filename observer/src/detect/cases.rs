@@ -12,7 +12,7 @@ use crate::{
         ClientName, Comm, Cookie, Ends, Holder, KernelEvent, MonoTime, ProcessKey, ReadPosition,
         Snapshot, SnapshotRow, TcpState, Transition,
     },
-    table::{Limits, Table},
+    table::{Limits, Socket, Table},
 };
 
 /// What happens. A process with number N was forked at N ms.
@@ -36,6 +36,9 @@ pub(super) enum Step {
     Exits(u32),
     /// A snapshot finds the socket in this state, with these descriptors and this flow.
     Found(TcpState, &'static [(u32, i32)], Seen),
+    /// A snapshot finds the socket in ESTABLISHED, idle, with these descriptors, each with its
+    /// close-on-exec bit.
+    FoundWith(&'static [(u32, i32, bool)]),
     /// A snapshot finds the socket in ESTABLISHED and nobody holding it.
     FoundWaiting(Seen),
     /// A snapshot finds a socket that was never connected.
@@ -67,13 +70,12 @@ pub(super) type Case = (&'static str, &'static [(u64, Step)], Expected);
 /// Runs the cases of one kind.
 pub(super) fn check(kind: Kind, cases: &[Case]) {
     for (name, steps, expected) in cases {
-        let mut table =
-            Table::new(Limits { sockets: 16, processes: 16, boot_offset: Duration::ZERO });
+        let mut table = table();
         for (time, step) in *steps {
             apply(&mut table, ms(*time), COOKIE, *step);
         }
         let budget = Duration::from_secs(10);
-        let socket = table.socket(COOKIE).expect("the cases keep the socket");
+        let socket = first(&table);
         let last = steps.last().map(|(time, _)| *time).unwrap_or_default();
         let now = expected.map_or(ms(last).after(budget), |since| ms(since).after(budget));
         let before = MonoTime::from_nanos(now.nanos() - 1);
@@ -91,9 +93,20 @@ pub(super) fn apply_first(table: &mut Table, time: u64, step: Step) {
     apply(table, ms(time), COOKIE, step);
 }
 
+/// A table for a case.
+pub(super) fn table() -> Table {
+    Table::new(Limits { sockets: 16, processes: 16, boot_offset: Duration::ZERO })
+}
+
+/// The first socket.
+pub(super) fn first(table: &Table) -> &Socket {
+    table.socket(COOKIE).expect("the cases keep the socket")
+}
+
 const COOKIE: Cookie = Cookie(1);
 
-fn ms(time: u64) -> MonoTime {
+/// So many milliseconds.
+pub(super) fn ms(time: u64) -> MonoTime {
     MonoTime::from_nanos(time * 1_000_000)
 }
 
@@ -144,13 +157,20 @@ fn apply(table: &mut Table, time: MonoTime, cookie: Cookie, step: Step) {
         }
         Step::Exits(pid) => KernelEvent::Exited { time, process: key(pid) },
         Step::Found(state, holders, seen) => {
-            return found(table, time, cookie, state, holders, seen, ends(1883));
+            let holders: Vec<_> = holders.iter().map(|(pid, fd)| (*pid, *fd, None)).collect();
+            return found(table, time, cookie, state, &holders, seen, ends(1883));
+        }
+        Step::FoundWith(holders) => {
+            let holders: Vec<_> =
+                holders.iter().map(|(pid, fd, bit)| (*pid, *fd, Some(*bit))).collect();
+            return found(table, time, cookie, TcpState::Established, &holders, IDLE, ends(1883));
         }
         Step::FoundWaiting(seen) => {
             return found(table, time, cookie, TcpState::Established, &[], seen, ends(1883));
         }
         Step::FoundFresh(holders) => {
-            return found(table, time, cookie, TcpState::Close, holders, IDLE, ends(0));
+            let holders: Vec<_> = holders.iter().map(|(pid, fd)| (*pid, *fd, None)).collect();
+            return found(table, time, cookie, TcpState::Close, &holders, IDLE, ends(0));
         }
     };
     table.apply(&event);
@@ -166,14 +186,15 @@ fn found(
     time: MonoTime,
     cookie: Cookie,
     state: TcpState,
-    holders: &[(u32, i32)],
+    holders: &[(u32, i32, Option<bool>)],
     seen: Seen,
     ends: Ends,
 ) {
-    let holder = |(pid, fd): &(u32, i32)| Holder {
+    let holder = |(pid, fd, bit): &(u32, i32, Option<bool>)| Holder {
         process: key(*pid),
         comm: Comm::from_bytes(b"node"),
         fd: *fd,
+        close_on_exec: *bit,
     };
     let row = |holder| SnapshotRow {
         time,
@@ -190,7 +211,7 @@ fn found(
     };
     let rows = match holders {
         [] => vec![row(None)],
-        holders => holders.iter().map(|pair| row(Some(holder(pair)))).collect(),
+        holders => holders.iter().map(|held| row(Some(holder(held)))).collect(),
     };
     let snapshot =
         Snapshot { began: time, ended: time, rows, unheld_netns: 1, ..Snapshot::default() };

@@ -6,6 +6,8 @@ mod sockets;
 
 use std::{fmt, time::Duration};
 
+pub(crate) use self::sockets::inherited_remedy;
+
 /// What may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {

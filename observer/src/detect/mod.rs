@@ -15,6 +15,7 @@ mod undrained;
 
 use std::time::Duration;
 
+pub(crate) use self::kind::inherited_remedy;
 pub use self::{
     budgets::Budgets,
     close_wait::close_wait,

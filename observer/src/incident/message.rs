@@ -77,6 +77,13 @@ pub(super) fn found(finding: &Finding, socket: &Socket) -> String {
         _ => return registry(finding),
     };
     others(&mut message, finding);
+    if finding.kind == Kind::Inherited
+        && let Some(holder) = finding.holders.first()
+        && let Some(is_set) = holder.close_on_exec
+    {
+        let not = if is_set { "" } else { "not " };
+        let _ = write!(message, "; fd {} is {not}close-on-exec", holder.fd);
+    }
     message
 }
 

@@ -195,6 +195,7 @@ fn rows_of(time: MonoTime, row: &Row) -> Vec<SnapshotRow> {
         process: key(*pid),
         comm: Comm::from_bytes(b"node"),
         fd: *fd,
+        close_on_exec: None,
     };
     match holders {
         [] => vec![row(None)],

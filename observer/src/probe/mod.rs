@@ -12,13 +12,13 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, GlobalData,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::Iter,
 };
 use aya_log::EbpfLogger;
 use observer_ebpf::{
     COMM_LEN,
-    config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL},
+    config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL, naming},
     counter::Counter,
     row::{RouteCount, RouteKey},
 };
@@ -114,6 +114,7 @@ pub struct Probe {
     ports: HashMap<MapData, u32, u32>,
     routes: HashMap<MapData, RouteKey, RouteCount>,
     port_range: (u16, u16),
+    naming: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     layers: Layers,
@@ -172,24 +173,25 @@ impl Probe {
             Some(Layers::A) => Some("only layer A was asked for".to_owned()),
             _ => names::attach(&mut ebpf).err(),
         };
-        Ok(Started {
-            probe: Self {
-                ring: map(&mut ebpf, "RING")?,
-                watched: map(&mut ebpf, "WATCHED")?,
-                comms: map(&mut ebpf, "COMMS")?,
-                ports: map(&mut ebpf, "PORTS")?,
-                routes: map(&mut ebpf, "ROUTES")?,
-                port_range,
-                counters: map(&mut ebpf, "COUNTERS")?,
-                ebpf,
-                _links: links,
-                logger,
-                layers,
-                nameless,
-                rows: Vec::new(),
-            },
-            degraded,
-        })
+        let mut probe = Self {
+            ring: map(&mut ebpf, "RING")?,
+            watched: map(&mut ebpf, "WATCHED")?,
+            comms: map(&mut ebpf, "COMMS")?,
+            ports: map(&mut ebpf, "PORTS")?,
+            routes: map(&mut ebpf, "ROUTES")?,
+            port_range,
+            naming: map(&mut ebpf, "NAMING")?,
+            counters: map(&mut ebpf, "COUNTERS")?,
+            ebpf,
+            _links: links,
+            logger,
+            layers,
+            nameless,
+            rows: Vec::new(),
+        };
+        // Connections that are there already.
+        probe.expect_names();
+        Ok(Started { probe, degraded })
     }
 
     /// The layers that are attached.
@@ -200,6 +202,28 @@ impl Probe {
     /// Why MQTT client ids are not seen (layer C); `None` if they are.
     pub fn nameless(&self) -> Option<&str> {
         self.nameless.as_deref()
+    }
+
+    /// How often connections of watched processes were begun or answered, if that can be read.
+    pub fn begun(&self) -> Option<u64> {
+        self.naming.get(&naming::BEGUN, 0).ok()
+    }
+
+    /// As long as no more than `begun` connections were, no packet is looked at.
+    pub fn settle_names(&mut self, begun: u64) {
+        self.set_settled(begun);
+    }
+
+    /// Packets are looked at from now on, whatever was said before.
+    pub fn expect_names(&mut self) {
+        // No host has so many.
+        self.set_settled(u64::MAX);
+    }
+
+    fn set_settled(&mut self, begun: u64) {
+        if let Err(error) = self.naming.set(naming::SETTLED, begun, 0) {
+            log::warn!("layer C cannot be told what to look for: {error}");
+        }
     }
 
     /// First and last of the local ports that the kernel gives to connect(2) in our network

@@ -88,8 +88,7 @@ impl<W: Write> Human<W> {
         if finding.event == FindingEvent::Opened {
             let socket = finding.cookie().map(|cookie| format!("socket {:x}", cookie.0));
             let mut facts: Vec<String> = socket.into_iter().collect();
-            let remedy = finding.kind.what_to_do();
-            facts.push(remedy.split_once(". ").map_or(remedy, |(first, _)| first).to_owned());
+            facts.push(finding.remedy().to_owned());
             if finding.socket.is_some_and(|socket| socket.born_before_observer) {
                 facts.push("older than this watch, so its age is at least this".to_owned());
             }

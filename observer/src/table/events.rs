@@ -3,7 +3,7 @@
 use crate::{
     model::{Comm, Cookie, KernelEvent, MonoTime, ProcessKey, Transition},
     table::{
-        Gone, Table,
+        CloseOnExec, Gone, Table,
         recorder::{Hand, What},
         socket::{Owner, Release, ReleaseKind, Socket},
     },
@@ -155,6 +155,7 @@ impl Table {
         if let Some(socket) = self.sockets.get_mut(cookie) {
             socket.touched = socket.touched.max(time);
             socket.owner = Some(Owner { process, comm, fd, since: time });
+            socket.owners_bit = CloseOnExec::Unknown;
             socket.released = None;
         }
         if let Some(fd) = fd {

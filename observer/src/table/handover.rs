@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     model::MonoTime,
     table::{
+        close_on_exec::CloseOnExec,
         process::{Process, Processes, forked_at},
         socket::{HolderEntry, Owner, Release, ReleaseKind, Socket},
     },
@@ -14,11 +15,17 @@ use crate::{
 /// Chosen: sshd, inetd and PostgreSQL do it within a millisecond; a busy host may take longer.
 const AFTER_FORK: Duration = Duration::from_secs(1);
 
+/// How long after a socket was made its program may still set close-on-exec, with fcntl(2): what is
+/// forked until then may have a copy without it by accident. Chosen: a thousand times what lies
+/// between two system calls.
+const BIT_SETTLES: Duration = Duration::from_secs(1);
+
 impl Socket {
     /// Moves the ownership to a holder that got the socket on purpose, if there is one. Called
     /// after a snapshot, for only that shows the holders that came by fork.
     pub(super) fn hand_over(&mut self, processes: &Processes, boot_offset: Duration) {
         let Some(release) = self.released else { return };
+        self.spared = self.before_exec(processes, boot_offset).unwrap_or_default();
         let Some(since) = self.row_at else { return };
         let Some(receiver) = self.receiver(release, processes, boot_offset) else { return };
         let process = known(processes, &receiver);
@@ -28,7 +35,19 @@ impl Socket {
             fd: Some(receiver.fd),
             since,
         });
+        self.owners_bit = receiver.close_on_exec;
         self.released = None;
+    }
+
+    /// When the oldest holder was forked, if all of them may be on the way to an exec that takes the
+    /// socket from them.
+    fn before_exec(&self, processes: &Processes, boot_offset: Duration) -> Option<MonoTime> {
+        let may_lose_it = |entry: &HolderEntry| {
+            entry.close_on_exec == CloseOnExec::Set
+                && known(processes, entry).is_some_and(|process| process.exec_at.is_none())
+        };
+        let forked = self.holders.iter().map(|entry| forked_at(entry.process, boot_offset)).min();
+        forked.filter(|_| self.holders.iter().all(may_lose_it))
     }
 
     fn receiver(
@@ -58,6 +77,9 @@ impl Socket {
         if let Some(taker) = chose_its_number.or(was_there_before).or(got_it_again) {
             return Some(*taker);
         }
+        if let Some(taker) = self.kept_on_purpose(processes, boot_offset) {
+            return Some(taker);
+        }
         let is_single = self.holders.last().is_some_and(|last| last.process == first.process);
         let executed = known(processes, &first).is_some_and(|process| process.exec_at.is_some());
         let forked = forked_at(first.process, boot_offset);
@@ -70,6 +92,32 @@ impl Socket {
             ReleaseKind::Executed => false,
         };
         (is_single && is_meant).then_some(first)
+    }
+
+    /// A holder whose program was given the socket by its number: it is there after an exec, though
+    /// the owner's descriptor was close-on-exec, so somebody cleared the bit on purpose. A new version
+    /// of a server gets connections so.
+    fn kept_on_purpose(&self, processes: &Processes, boot_offset: Duration) -> Option<HolderEntry> {
+        let owner = self.owner.as_ref()?;
+        let is_single = self.holders.first().map(|entry| entry.process)
+            == self.holders.last().map(|entry| entry.process);
+        let cleared_for = |entry: &HolderEntry| match (entry.close_on_exec, self.owners_bit) {
+            // The bit of this copy was seen before it was cleared.
+            (CloseOnExec::Cleared, _) => true,
+            (CloseOnExec::Unset, CloseOnExec::Set) => true,
+            // Cleared in the owner, it was so for whatever program the owner ran.
+            (CloseOnExec::Unset, CloseOnExec::Cleared) => is_single,
+            _ => false,
+        };
+        let is_it = |entry: &&HolderEntry| {
+            // A program that sets the bit after accept(2) may fork in between.
+            let settled = forked_at(entry.process, boot_offset) >= owner.since.after(BIT_SETTLES);
+            Some(entry.fd) == owner.fd
+                && settled
+                && cleared_for(entry)
+                && known(processes, entry).is_some_and(|process| process.exec_at.is_some())
+        };
+        self.holders.iter().find(is_it).copied()
     }
 
     /// Whether the process of `entry` holds the socket under a number that the owner used: fork(2)

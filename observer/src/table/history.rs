@@ -169,7 +169,12 @@ mod tests {
             last_received: at(0),
         };
         let held = holders.iter().map(|(process, fd)| {
-            row(Some(Holder { process: *process, comm: comm(*process), fd: *fd }))
+            row(Some(Holder {
+                process: *process,
+                comm: comm(*process),
+                fd: *fd,
+                close_on_exec: None,
+            }))
         });
         let rows = held.chain([row(None)]).collect();
         let (began, ended) = (at(ms), at(ms + 1));

@@ -7,6 +7,7 @@
 
 mod capacity;
 mod clients;
+mod close_on_exec;
 mod events;
 mod flow;
 mod handover;
@@ -31,6 +32,7 @@ use self::{
     recent::Recent,
 };
 pub use self::{
+    close_on_exec::CloseOnExec,
     events::Question,
     flow::{Flow, Moved},
     history::Step,
@@ -177,6 +179,7 @@ impl Table {
             process: entry.process,
             comm: self.comm(entry.process),
             fd: entry.fd,
+            close_on_exec: entry.close_on_exec.is_set(),
         };
         socket.holders.iter().map(with_name).collect()
     }

@@ -5,10 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use crate::{
     model::{Cookie, Holder, MonoTime, ProcessKey, Snapshot, SnapshotRow, TcpState},
     table::{
-        Gone, Table, endings,
+        CloseOnExec, Gone, Table, endings,
         process::{Process, Processes},
         recorder::{Hand, What},
-        socket::{Owner, Release, ReleaseKind, Socket},
+        socket::{HolderEntry, Owner, Release, ReleaseKind, Socket},
     },
 };
 
@@ -101,6 +101,7 @@ impl Table {
         } else if is_new && socket.holders.len() <= HOLDERS_TOLD {
             socket.recorder.push(time, What::Held(hand));
         }
+        socket.take_bit(key, holder.fd, holder.close_on_exec);
         seen_with_owner(socket, process, holder.fd, time);
     }
 
@@ -117,6 +118,7 @@ impl Table {
         }
         socket.hold(key, holder.fd, time);
         call_by_name(process, holder, time);
+        socket.take_bit(key, holder.fd, holder.close_on_exec);
         seen_with_owner(socket, process, holder.fd, time);
         true
     }
@@ -163,8 +165,10 @@ fn call_by_name(process: &mut Process, holder: &Holder, time: MonoTime) {
 
 /// The owner itself was seen with a descriptor of its socket.
 fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTime) {
-    let acquired = socket.holder(process.key, fd).map(|entry| entry.acquired);
-    let Some(acquired) = acquired else { return };
+    let Some(HolderEntry { acquired, close_on_exec, .. }) = socket.holder(process.key, fd).copied()
+    else {
+        return;
+    };
     let Some(owner) = socket.owner.as_mut().filter(|owner| owner.process == process.key) else {
         return;
     };
@@ -174,6 +178,14 @@ fn seen_with_owner(socket: &mut Socket, process: &Process, fd: i32, time: MonoTi
     }
     match process.exec_at.filter(|exec| *exec > owner.since) {
         None => {
+            if owner.comm != process.comm {
+                owner.comm = process.comm.clone();
+            }
+        }
+        // The bit was set and is not any more, or else the exec would have closed it: the new program
+        // was given it.
+        Some(exec) if time > exec && close_on_exec == CloseOnExec::Cleared => {
+            // What was wrong before is so still: it answers for the socket since it got it.
             if owner.comm != process.comm {
                 owner.comm = process.comm.clone();
             }

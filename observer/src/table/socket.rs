@@ -6,6 +6,7 @@ use crate::{
     },
     table::{
         clients::Rank,
+        close_on_exec::CloseOnExec,
         flow::Flow,
         recorder::{Recorder, What},
     },
@@ -50,6 +51,8 @@ pub struct HolderEntry {
     pub process: ProcessKey,
     /// The descriptor.
     pub fd: i32,
+    /// What is known of its close-on-exec bit.
+    pub close_on_exec: CloseOnExec,
     /// When it was first known.
     pub acquired: MonoTime,
     /// When it was last known to be there.
@@ -123,6 +126,11 @@ pub struct Socket {
     pub owner: Option<Owner>,
     /// That the owner gave it up.
     pub released: Option<Release>,
+    /// The close-on-exec bit of the descriptor that the owner got, as last seen.
+    pub(super) owners_bit: CloseOnExec,
+    /// When the oldest of the holders was forked, if an exec may still take it from all of them; 0
+    /// otherwise: an `Option` would make every socket larger.
+    pub(super) spared: MonoTime,
     /// The last descriptor of another process than the owner that was closed, and when: whoever has
     /// it again after that was given it.
     pub(super) let_go: Option<(ProcessKey, i32, MonoTime)>,
@@ -172,6 +180,8 @@ impl Socket {
             was_connected: is_connection(transition.old) || is_connection(transition.new),
             owner: None,
             released: None,
+            owners_bit: CloseOnExec::Unknown,
+            spared: MonoTime::from_nanos(0),
             let_go: None,
             holders: Vec::new(),
             flow: Flow::default(),
@@ -210,6 +220,8 @@ impl Socket {
             was_connected: is_connection(row.state) || row.ends.remote.port() != 0,
             owner: None,
             released: None,
+            owners_bit: CloseOnExec::Unknown,
+            spared: MonoTime::from_nanos(0),
             let_go: None,
             holders: Vec::new(),
             flow: Flow::default(),
@@ -364,11 +376,24 @@ impl Socket {
                 entry.seen = entry.seen.max(time);
             }
             Err(index) => {
-                let entry = HolderEntry { process, fd, acquired: time, seen: time };
+                let close_on_exec = CloseOnExec::Unknown;
+                let entry = HolderEntry { process, fd, close_on_exec, acquired: time, seen: time };
                 // Almost every socket has one; a vector would make room for four.
                 self.holders.reserve_exact(1);
                 self.holders.insert(index, entry);
             }
+        }
+    }
+
+    /// Learns what a snapshot shows of the close-on-exec bit of a descriptor.
+    pub(super) fn take_bit(&mut self, process: ProcessKey, fd: i32, bit: Option<bool>) {
+        let Ok(index) = self.holder_index(process, fd) else { return };
+        let entry = &mut self.holders[index];
+        entry.close_on_exec = entry.close_on_exec.shown(bit);
+        if let Some(owner) = &self.owner
+            && (owner.process, owner.fd) == (process, Some(fd))
+        {
+            self.owners_bit = entry.close_on_exec;
         }
     }
 
@@ -396,6 +421,12 @@ impl Socket {
     /// When the owner closed it, or went away, while others may still hold it.
     pub fn closed_by_owner(&self) -> Option<MonoTime> {
         self.released.map(|release| release.time)
+    }
+
+    /// When the oldest of its holders was forked, if all of them are close-on-exec and in processes
+    /// that have executed no program since: they may be on the way to one, which closes them.
+    pub fn spared_since(&self) -> Option<MonoTime> {
+        (self.spared > MonoTime::from_nanos(0)).then_some(self.spared)
     }
 
     /// When the newest snapshot that knew this socket began to see it.

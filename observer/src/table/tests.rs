@@ -52,7 +52,7 @@ fn connected() -> Table {
 fn row(time: u64, state: TcpState, holder: Option<(u32, i32, &str)>) -> SnapshotRow {
     let holder = holder.map(|(pid, fd, comm)| {
         let comm = Comm::from_bytes(comm.as_bytes());
-        Holder { process: key(pid), comm, fd }
+        Holder { process: key(pid), comm, fd, close_on_exec: None }
     });
     SnapshotRow {
         time: MonoTime::from_nanos(time),

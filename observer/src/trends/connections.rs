@@ -352,7 +352,7 @@ mod tests {
             state: TcpState::Established,
             ends: ends(),
             netns: 1,
-            holder: Some(Holder { process: process(pid), comm, fd: 3 }),
+            holder: Some(Holder { process: process(pid), comm, fd: 3, close_on_exec: None }),
             read: ReadPosition { copied_seq: 0, unread: 0 },
             unacked: 0,
             write_seq: 0,

@@ -101,6 +101,7 @@ impl Host {
                 process: process(pid),
                 comm: Comm::from_bytes(format!("program-{pid}").as_bytes()),
                 fd: number as i32 + 3,
+                close_on_exec: None,
             };
             self.rows.push(SnapshotRow {
                 time: self.now,

@@ -275,6 +275,7 @@ impl World {
                 process: sock.process,
                 comm: Comm::from_bytes(b"program"),
                 fd: sock.fd,
+                close_on_exec: None,
             }),
             read: ReadPosition { copied_seq: sock.read, unread: 0 },
             unacked: 0,

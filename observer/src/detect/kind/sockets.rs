@@ -76,17 +76,33 @@ pub(super) const INHERITED: Description = Description {
         descriptor of it lives on in a process that got it by fork or exec, and nothing moves. \
         To the peer the connection looks open. A hand-over on purpose is no leak: the receiver \
         uses it, got it under another number (dup2 or SCM_RIGHTS), was there before the \
-        socket, or is the one child for which the owner closed it right after the fork.",
-    how_it_comes_about: "The socket was made without SOCK_CLOEXEC, or the program forks workers \
-        or helpers (os.fork, multiprocessing, system, popen) while connections are open. Each \
-        child keeps a copy of every descriptor, and close(2) in the parent ends nothing.",
-    what_to_do: "Open sockets with SOCK_CLOEXEC and accept them with accept4; close foreign \
-        descriptors in the child after a fork, or fork before connecting; call shutdown(2) \
-        before close(2) where a connection must end at once. Restarting the process that still \
-        holds it frees it now.",
+        socket, is the one child for which the owner closed it right after the fork, or is a \
+        program that has a descriptor from which close-on-exec was taken on purpose.",
+    how_it_comes_about: "The socket was made without SOCK_CLOEXEC and another program was run, or \
+        the program forks workers (os.fork, multiprocessing) while connections are open: they run \
+        no other program, so close-on-exec ends nothing there. Each child keeps a copy of every \
+        descriptor, and close(2) in the parent ends nothing.",
+    what_to_do: "Where the message says that the descriptor is not close-on-exec, open sockets with \
+        SOCK_CLOEXEC and accept them with accept4. In workers that run no other program, close \
+        foreign descriptors after the fork, or fork before connecting; call shutdown(2) before \
+        close(2) where a connection must end at once. Restarting the process that still holds it \
+        frees it now.",
     how_to_tune: "A server that hands connections over without using them for a while, and \
-        long after the fork, needs a longer budget.",
+        long after the fork, needs a longer budget. A child whose copies are all close-on-exec may \
+        be about to run a program that ends them: it is not named before three budgets have passed \
+        since its fork.",
 };
+
+/// The first thing to do about an inherited descriptor, by its close-on-exec bit.
+pub(crate) fn inherited_remedy(close_on_exec: Option<bool>) -> &'static str {
+    match close_on_exec {
+        Some(false) => "Open sockets with SOCK_CLOEXEC and accept them with accept4",
+        Some(true) => {
+            "Close foreign descriptors in the child after a fork, or fork before connecting"
+        }
+        None => "Open sockets with SOCK_CLOEXEC; close foreign descriptors in a forked child",
+    }
+}
 
 pub(super) const SILENT_PEER: Description = Description {
     kind: Kind::SilentPeer,

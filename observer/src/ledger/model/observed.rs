@@ -87,6 +87,7 @@ impl World {
                 process: key(*pid),
                 comm: comm(),
                 fd: *fd,
+                close_on_exec: None,
             });
             rows.extend(held.map(|holder| row(Some(holder))));
             if sock.holders.is_empty() && sock.state != TcpState::Close {

@@ -142,6 +142,7 @@ pub(in crate::sinks) mod tests {
             process: ProcessKey { pid, start_ns: 1 },
             comm: Comm::from_bytes(comm),
             fd,
+            close_on_exec: None,
         };
         Finding {
             event,

@@ -151,6 +151,9 @@ pub struct Holder {
     pub comm: String,
     /// The descriptor.
     pub fd: i32,
+    /// Whether an exec of the process closes it (`FD_CLOEXEC`); null where that is not known.
+    #[serde(default)]
+    pub close_on_exec: Option<bool>,
     /// When the process started, RFC 3339; null where that is not known.
     #[serde(default)]
     pub started: Option<String>,
@@ -238,6 +241,7 @@ impl Holder {
             pid: holder.process.pid,
             comm: name(&holder.comm),
             fd: holder.fd,
+            close_on_exec: holder.close_on_exec,
             started: clock.start(holder.process).map(rfc3339),
             unit: place.and_then(|place| owned(&place.unit)),
             container: place.and_then(|place| owned(&place.container)),

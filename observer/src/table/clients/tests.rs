@@ -101,7 +101,12 @@ fn row() -> impl Strategy<Value = SnapshotRow> {
             state,
             ends,
             netns,
-            holder: holder.map(|(process, fd)| Holder { process, comm: Comm::default(), fd }),
+            holder: holder.map(|(process, fd)| Holder {
+                process,
+                comm: Comm::default(),
+                fd,
+                close_on_exec: None,
+            }),
             read: ReadPosition { copied_seq: 1, unread: 0 },
             unacked: 0,
             write_seq: 1,
