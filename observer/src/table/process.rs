@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crate::model::{Comm, Cookie, MonoTime, ProcessKey};
+use crate::{
+    cgroup::Place,
+    model::{Comm, Cookie, MonoTime, ProcessKey},
+};
 
 /// One life of a process.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +20,8 @@ pub struct Process {
     pub exec_at: Option<MonoTime>,
     /// Process number of the parent, if the fork was seen.
     pub parent: Option<u32>,
+    /// Where it runs, if that was asked and answered.
+    pub place: Option<Place>,
     pub(super) descriptors: HashMap<i32, Cookie>,
     pub(super) touched: MonoTime,
 }
@@ -29,6 +34,7 @@ impl Process {
             watched: false,
             exec_at: None,
             parent: None,
+            place: None,
             descriptors: HashMap::new(),
             touched: time,
         }

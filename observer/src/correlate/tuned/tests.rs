@@ -1,11 +1,9 @@
 //! What rules do to stories of which the outcome is known.
 
+mod places;
+
 use std::{sync::Arc, time::Duration};
 
-use pool::{
-    DeviceId, Generation,
-    registry::{Change, Claim, Stage},
-};
 use proptest::prelude::*;
 
 use crate::{
@@ -18,7 +16,7 @@ use crate::{
     detect::{Budgets, Kind},
     incident::{ClearReason, Detail, Evidence, Finding, FindingEvent, Subject},
     model::{Comm, Cookie, KernelEvent, MonoTime, ProcessKey},
-    trends::Suspicion,
+    trends::{Fleet, Suspicion},
     tuning::{Act, Rule},
 };
 
@@ -37,7 +35,8 @@ fn ignore(comm: &str, until: MonoTime) -> Rule {
 
 fn rule(comm: &str, kinds: &[Kind], act: Act) -> Rule {
     let comm = Some(comm.parse().expect("invariant: a pattern"));
-    Rule { kinds: kinds.to_vec(), comm, destination: SERVER.parse().ok(), act }
+    let (kinds, destination) = (kinds.to_vec(), SERVER.parse().ok());
+    Rule { kinds, comm, unit: None, container: None, destination, act }
 }
 
 /// The start of all stories.
@@ -298,17 +297,6 @@ fn overgrowth() -> Suspicion {
     }
 }
 
-/// The pool's word that the server is a broker of it.
-fn claim() -> Claim {
-    Claim {
-        cookie: 1,
-        device: DeviceId::new("d").expect("invariant: a letter is a name"),
-        generation: Generation::default(),
-        stage: Stage::Connecting,
-        remote: SERVER.parse().expect("invariant: an address"),
-    }
-}
-
 /// Judges what is suspected at a second: the reports of it.
 fn judged(correlator: &mut Correlator, suspicions: &[Suspicion], second: u32) -> Vec<Finding> {
     correlator.judge_suspicions(suspicions.to_vec(), at(second));
@@ -369,20 +357,21 @@ fn a_rule_that_comes_clears_what_a_process_does() {
 }
 
 #[test]
-fn how_many_connections_the_pool_has_to_its_broker_is_its_own_business() {
-    let mut correlator = with_node(Vec::new());
-    correlator.follow_registry(NODE.pid);
-    assert_eq!(judged(&mut correlator, &[overgrowth()], 11).len(), 1, "nobody's broker");
-    correlator.handle_changes([Change::Claimed(claim())], at(12));
-    let cleared = judged(&mut correlator, &[overgrowth()], 13);
-    assert_eq!(cleared[0].event, FindingEvent::Cleared);
-    assert_eq!(judged(&mut correlator, &[overgrowth()], 30), []);
-    // Another process towards the same broker is foreign, and so is another kind.
-    let process = ProcessKey { pid: 2, start_ns: 2 };
-    let other = Suspicion { process, ..overgrowth() };
-    assert_eq!(judged(&mut correlator, &[other], 31).len(), 1);
-    let duel = Suspicion { kind: Kind::TakeoverDuel, ..overgrowth() };
-    assert_eq!(judged(&mut correlator, &[duel], 32).len(), 2, "the one opens, the other clears");
+fn how_many_connections_the_pool_has_is_its_own_business() {
+    for (pid, expected) in [(2, vec![Kind::Overgrowth]), (1, vec![])] {
+        let mut config = Config::default();
+        let broker = SERVER.parse().expect("invariant: an address");
+        config.thresholds.fleets = vec![Fleet { broker, devices: 1 }];
+        let mut live = Live::new(config, 2, Way::default());
+        live.correlator.follow_registry(pid);
+        for _ in 0..9 {
+            live.run(SECOND, Op::Connect(0));
+            live.run(Duration::ZERO, Op::Answer(0));
+        }
+        live.pass(at(300));
+        let open = live.correlator.open_incidents().map(|it| it.finding.kind);
+        assert_eq!(open.collect::<Vec<_>>(), expected, "the pool is in process {pid}");
+    }
 }
 
 #[test]
