@@ -152,7 +152,9 @@ impl Tuning {
                 }
                 // Behind one that may match it is not known to be the first. One that ignores
                 // already leaves the search for the budget that counts when it is over.
-                Act::Ignore { until, .. } if exemption.is_none() && by_place != ByPlace::Missing => {
+                Act::Ignore { until, .. }
+                    if exemption.is_none() && by_place != ByPlace::Missing =>
+                {
                     exemption = Some(Exemption { rule: *index, until });
                 }
                 Act::Ignore { .. } => {}

@@ -141,8 +141,8 @@ impl Correlator {
             if by_place != ByPlace::No && due <= now {
                 self.places_wanted.extend(process);
             }
-            let may_open = !allowance.is_undecided()
-                && self.may_open(kind, cookie, verdict, due, authority);
+            let may_open =
+                !allowance.is_undecided() && self.may_open(kind, cookie, verdict, due, authority);
             let is_proved = is_open || may_open;
             if exemption.is_some() || !is_proved {
                 first_due = earlier(first_due, allowance.opens(due));

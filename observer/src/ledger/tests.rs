@@ -143,7 +143,14 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
     let until = us(10 * SECOND);
     let act = Act::Ignore { reason: "another client lives here".into(), until };
     let kinds = vec![Kind::Orphan];
-    let rules = vec![Rule { kinds, comm: None, unit: None, container: None, destination: "*:1883".parse().ok(), act }];
+    let rules = vec![Rule {
+        kinds,
+        comm: None,
+        unit: None,
+        container: None,
+        destination: "*:1883".parse().ok(),
+        act,
+    }];
     let mut correlator = Correlator::new(Config { rules, ..Config::default() }, us(0));
     correlator.follow_registry(POOL);
     correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));
@@ -160,7 +167,14 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
     assert_eq!(correlator.ignored_by_kind()[&Kind::Orphan], 1);
     // A reload clears it, with another rule.
     let act = Act::Ignore { reason: "and still does".into(), until: us(20 * SECOND) };
-    let rule = Rule { kinds: vec![Kind::Orphan], comm: None, unit: None, container: None, destination: None, act };
+    let rule = Rule {
+        kinds: vec![Kind::Orphan],
+        comm: None,
+        unit: None,
+        container: None,
+        destination: None,
+        act,
+    };
     correlator.set_tuning(Budgets::default(), vec![rule], us(11 * SECOND));
     assert_eq!((correlator.open_incidents().count(), correlator.ignored()), (0, 1));
     assert_eq!((look(&mut correlator, 12), correlator.ignored()), (0, 1));
@@ -172,7 +186,14 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
 #[test]
 fn a_rule_gives_the_registry_another_budget() {
     let act = Act::Budget(5 * BUDGET);
-    let rules = vec![Rule { kinds: vec![Kind::Orphan], comm: None, unit: None, container: None, destination: None, act }];
+    let rules = vec![Rule {
+        kinds: vec![Kind::Orphan],
+        comm: None,
+        unit: None,
+        container: None,
+        destination: None,
+        act,
+    }];
     let mut correlator = Correlator::new(Config { rules, ..Config::default() }, us(0));
     correlator.follow_registry(POOL);
     correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));

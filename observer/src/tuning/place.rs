@@ -81,8 +81,10 @@ impl FromStr for ContainerGlob {
                 Err("the digits of an id are small: write a to f")
             }
             FEWEST_DIGITS..=CONTAINER_ID => Ok(Self { glob, is_beginning }),
-            0..FEWEST_DIGITS => Err("an id is known by its first 12 digits or more: write them, or \
-                                     * for the rest"),
+            0..FEWEST_DIGITS => {
+                Err("an id is known by its first 12 digits or more: write them, or \
+                                     * for the rest")
+            }
             _ => Err("an id has 64 digits, so this matches none"),
         }
     }

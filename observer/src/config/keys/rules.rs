@@ -216,7 +216,10 @@ mod tests {
         let destination = rules[0].destination.map(|it| it.to_string());
         assert_eq!(destination.as_deref(), Some("10.0.0.0/8:5432"));
         assert_eq!(rules[0].act, Act::Budget(Duration::from_secs(300)));
-        assert_eq!(rules[1].unit.as_ref().map(ToString::to_string).as_deref(), Some("nginx.service"));
+        assert_eq!(
+            rules[1].unit.as_ref().map(ToString::to_string).as_deref(),
+            Some("nginx.service")
+        );
         assert_eq!(rules[1].destination, None);
         let until = "2027-01-31T00:00:00Z".parse().expect("invariant: a time");
         let reason = "the importer is being replaced".into();

@@ -78,7 +78,7 @@ fn a_place_that_is_not_known_lets_no_alarm_out_and_one_that_cannot_be_told_does(
     );
     // What a snapshot shows first is due at once, and nobody could be asked before.
     let kernel = half_closed(Vec::new()).kernel;
-    let mut look = |correlator: &mut Correlator, second: u32, place: Option<Place>| {
+    let look = |correlator: &mut Correlator, second: u32, place: Option<Place>| {
         let wanted = correlator.take_places_wanted();
         if let Some(place) = place {
             assert_eq!(wanted.iter().copied().collect::<Vec<_>>(), [NODE]);
