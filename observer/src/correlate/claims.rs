@@ -206,6 +206,8 @@ impl Correlator {
 #[cfg(test)]
 mod backend;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;

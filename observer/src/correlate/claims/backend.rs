@@ -12,7 +12,6 @@ use crate::{
     detect::Kind,
     incident::{Finding, FindingEvent},
     model::{Cookie, Ends, KernelEvent, MonoTime, TcpState, Transition},
-    tuning::Rule,
 };
 
 /// The process that claims.
@@ -35,13 +34,12 @@ pub(super) struct Backend {
 
 impl Backend {
     pub(super) fn new(processes: u32) -> Self {
-        Self::with(processes, Vec::new())
+        Self::with(processes, Config::default())
     }
 
-    /// One under rules.
-    pub(super) fn with(processes: u32, rules: Vec<Rule>) -> Self {
+    /// One under other settings.
+    pub(super) fn with(processes: u32, config: Config) -> Self {
         let kernel = Kernel::new(processes);
-        let config = Config { rules, ..Config::default() };
         let correlator = Correlator::new(config, kernel.now);
         let mut backend = Self {
             kernel,

@@ -11,7 +11,7 @@ use super::backend::{BEGIN, Backend, PID, claim};
 use crate::{
     cgroup::Place,
     claims::Statement,
-    correlate::kernel_model::Op,
+    correlate::{Config, kernel_model::Op},
     detect::Kind,
     incident::FindingEvent,
     model::Cookie,
@@ -95,7 +95,7 @@ enum Todo {
 impl Model {
     fn new(rules: Vec<Rule>) -> Self {
         let mut model = Self {
-            backend: Backend::with(2, rules),
+            backend: Backend::with(2, Config { rules, ..Config::default() }),
             now: 0,
             registry: BTreeMap::new(),
             history: Vec::new(),

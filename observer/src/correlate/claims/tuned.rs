@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::backend::{BEGIN, Backend, PID};
 use crate::{
     cgroup::Place,
-    correlate::kernel_model::Op,
+    correlate::{Config, kernel_model::Op},
     detect::{Budgets, Kind},
     incident::{ClearReason, FindingEvent},
     model::{Cookie, MonoTime},
@@ -48,7 +48,7 @@ fn inside(unit: &str, rule: Rule) -> Rule {
 /// quarter of a second after its third second another socket is forgotten (an orphan), lost without
 /// notice (a ghost), or the device's second one (an overlap).
 fn wrong(kind: Kind, rules: Vec<Rule>) -> (Backend, Vec<(Cookie, &'static str)>) {
-    let mut backend = Backend::with(1, rules);
+    let mut backend = Backend::with(1, Config { rules, ..Config::default() });
     backend.places.insert(PID, Place { unit: Some("a.service".into()), container: None });
     let (first, second) = (backend.connect(), backend.connect());
     let mut claims = vec![(first, "dev-1"), (second, "dev-2")];
@@ -203,7 +203,8 @@ fn a_smaller_budget_by_reload_holds_for_what_is_claimed() {
 #[test]
 fn two_processes_that_claim_the_same_are_under_rules_of_their_own() {
     for (ignored, expected) in [("program-1", 2), ("program-2", 1)] {
-        let mut backend = Backend::with(2, vec![of(ignored, ignore(&[], 500_000))]);
+        let rules = vec![of(ignored, ignore(&[], 500_000))];
+        let mut backend = Backend::with(2, Config { rules, ..Config::default() });
         let first = backend.connect();
         backend.run(Op::Pass(0, 0, 1));
         let all = |backend: &mut Backend, pid| {
