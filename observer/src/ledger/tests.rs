@@ -23,6 +23,7 @@ use super::{
     },
 };
 use crate::{
+    cgroup::Place,
     correlate::{Config, Correlator},
     detect::{Budgets, Kind, Verdict},
     model::{
@@ -181,6 +182,31 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
     // Its socket ends, and nothing is left.
     correlator.handle_event(KernelEvent::Destroyed { time: us(13 * SECOND), cookie: Cookie(1) });
     assert_eq!(correlator.ignored(), 0);
+}
+
+#[test]
+fn a_rule_with_a_unit_waits_until_it_is_known_where_the_pool_runs() {
+    for (name, expected) in [("pool.service", (0, 1)), ("other.service", (1, 0))] {
+        let act = Act::Ignore { reason: "it is being mended".into(), until: us(60 * SECOND) };
+        let unit = "pool.service".parse().ok();
+        let kinds = vec![Kind::Orphan];
+        let rule = Rule { kinds, comm: None, unit, container: None, destination: None, act };
+        let config = Config { rules: vec![rule], ..Config::default() };
+        let mut correlator = Correlator::new(config, us(0));
+        correlator.follow_registry(POOL);
+        correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));
+        correlator.handle_event(connect(us(10), 1, BROKER));
+        let rows = [(1, Established, HELD)];
+        assert!(correlator.take_places_wanted().is_empty(), "nothing is due");
+        correlator.handle_snapshot(snapshot(us(3 * SECOND), us(3 * SECOND), &rows));
+        assert_eq!((correlator.open_incidents().count(), correlator.ignored()), (0, 0));
+        let wanted: Vec<_> = correlator.take_places_wanted().into_iter().collect();
+        assert_eq!(wanted.iter().map(|it| it.pid).collect::<Vec<_>>(), [POOL]);
+        let place = Place { unit: Some(name.into()), container: None };
+        correlator.handle_place(wanted[0], place);
+        correlator.handle_snapshot(snapshot(us(4 * SECOND), us(4 * SECOND), &rows));
+        assert_eq!((correlator.open_incidents().count(), correlator.ignored()), expected, "{name}");
+    }
 }
 
 #[test]
