@@ -48,7 +48,9 @@ fn a_node_backend_is_told_what_it_forgot_lost_and_doubled() {
     assert_eq!(orphan["local"], local, "{orphan:#}");
     assert_eq!(orphan["device"], "dev-3", "{orphan:#}");
     let fd = orphan["holders"][0]["fd"].as_i64().and_then(|fd| i32::try_from(fd).ok());
-    let row = ss::rows().into_iter().find(|row| row.local == local);
+    // The kernel gives a local port to several connections at once, if they go to different ends.
+    let remote = format!("127.0.0.1:{}", broker.port());
+    let row = ss::rows().into_iter().find(|row| row.local == local && row.remote == remote);
     let row = row.expect("the kernel has it");
     assert_eq!(
         row.holders,
