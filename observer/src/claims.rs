@@ -18,16 +18,18 @@ mod verdicts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
 use self::claimant::Claimant;
 pub use self::statement::{Claim, Counts, Refusal, Stage, Statement};
 use crate::{
-    detect::{Budgets, Kind},
+    detect::Kind,
     incident::DeviceFacts,
     model::{Cookie, Ends, MonoTime, ProcessKey, TcpState},
     table::{Gone, Socket, Table},
+    tuning::Allowance,
 };
 
 /// Processes that may claim at once. Chosen: a host has a few backends, each with some workers.
@@ -56,8 +58,7 @@ const STREAM_LEASE: Duration = Duration::from_secs(30);
 pub(crate) struct Claims {
     /// By process number. Another life of it cannot be mistaken: see [`Claimant::begin_life`].
     claimants: BTreeMap<u32, Claimant>,
-    /// What is open, and whose it is. The pool's ledger keeps off these.
-    open: BTreeMap<(Cookie, Kind), u32>,
+    told: Told,
     /// Those for which a snapshot was asked: each asks once.
     asked: BTreeSet<(Cookie, Kind)>,
     /// Something happened since the last judgement.
@@ -65,6 +66,36 @@ pub(crate) struct Claims {
     judged: MonoTime,
     /// When the next judgement says something new, if nothing happens until then.
     due: Option<MonoTime>,
+}
+
+/// What was told of. The pool's ledger keeps off it.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// What is open, and whose it is.
+    pub(crate) open: BTreeMap<(Cookie, Kind), u32>,
+    /// What rules ignore.
+    pub(crate) ignored: BTreeSet<(Cookie, Kind)>,
+}
+
+/// What is allowed to whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms<'a> {
+    /// To a process towards an address.
+    pub(crate) allowed: &'a dyn Fn(Kind, u32, SocketAddr) -> Allowance,
+    /// The budget with which the incident about a socket opened, if one is open.
+    pub(crate) opened: &'a dyn Fn(Kind, Cookie) -> Option<Duration>,
+}
+
+impl Terms<'_> {
+    fn allowance(self, kind: Kind, pid: u32, remote: SocketAddr) -> Allowance {
+        (self.allowed)(kind, pid, remote)
+    }
+
+    /// An open incident keeps its budget.
+    fn kept(self, kind: Kind, cookie: Cookie, allowance: Allowance) -> Allowance {
+        let budget = (self.opened)(kind, cookie).unwrap_or(allowance.budget);
+        Allowance { budget, ..allowance }
+    }
 }
 
 /// Something that is wrong, or will be at `due`.
@@ -80,12 +111,14 @@ pub(crate) struct Doubt {
     pub(crate) since: MonoTime,
     /// When it is a finding; a snapshot has to confirm it then or later.
     pub(crate) due: MonoTime,
+    pub(crate) allowance: Allowance,
     pub(crate) device: Option<DeviceFacts>,
 }
 
 impl Claims {
     /// Takes in what process `pid` says, received at `now`. All records up to `now` should have
-    /// been handled before, but need not have been.
+    /// been handled before, but need not have been. `budgets` are all that somebody may have for
+    /// orphans.
     ///
     /// # Errors
     ///
@@ -95,7 +128,7 @@ impl Claims {
         pid: u32,
         statements: Vec<Statement>,
         table: &Table,
-        budgets: &Budgets,
+        budgets: &[Duration],
         now: MonoTime,
     ) -> Result<Counts, Refusal> {
         let others: usize = self
@@ -117,7 +150,7 @@ impl Claims {
             statements.iter().any(|it| matches!(it, Statement::All { lease: Some(_), .. }));
         let mut outcome = Ok(());
         for statement in statements {
-            outcome = claimant.take(statement, room, budgets, now);
+            outcome = claimant.take(statement, room, now);
             if outcome.is_err() {
                 break;
             }
@@ -175,7 +208,7 @@ impl Claims {
     }
 
     /// All that is wrong or will be, as of `now`.
-    pub(crate) fn doubts(&mut self, table: &Table, budgets: &Budgets, now: MonoTime) -> Vec<Doubt> {
+    pub(crate) fn doubts(&mut self, table: &Table, terms: Terms<'_>, now: MonoTime) -> Vec<Doubt> {
         let ended: Vec<u32> = self
             .claimants
             .iter()
@@ -187,13 +220,13 @@ impl Claims {
         }
         let mut doubts = Vec::new();
         for claimant in self.claimants.values() {
-            claimant.doubts(table, budgets, now, &mut doubts);
+            claimant.doubts(table, terms, now, &mut doubts);
         }
         doubts.retain(|doubt| doubt.kind != Kind::Orphan || !self.is_claimed(doubt.cookie));
         self.is_dirty = false;
         self.judged = now;
-        let settles = self.claimants.values().filter_map(|it| it.next_settled(budgets, now));
-        let dues = doubts.iter().map(|it| it.due).filter(|due| *due > now);
+        let settles = self.claimants.values().filter_map(|it| it.next_settled(now));
+        let dues = doubts.iter().map(|it| it.allowance.opens(it.due)).filter(|due| *due > now);
         self.due = settles.chain(dues).min();
         doubts
     }
@@ -210,19 +243,25 @@ impl Claims {
         self.claimants.values().any(|claimant| claimant.is_claimed(cookie))
     }
 
-    /// Whether an incident of this kind about this socket is one of a foreign claim.
-    pub(crate) fn has_open(&self, cookie: Cookie, kind: Kind) -> bool {
-        self.open.contains_key(&(cookie, kind))
+    /// Whether what is said of this kind about this socket comes from a foreign claim.
+    pub(crate) fn has_told(&self, cookie: Cookie, kind: Kind) -> bool {
+        let key = (cookie, kind);
+        self.told.open.contains_key(&key) || self.told.ignored.contains(&key)
     }
 
-    /// Takes out what is open, to be put back by [`Self::set_open`].
-    pub(crate) fn take_open(&mut self) -> BTreeMap<(Cookie, Kind), u32> {
-        std::mem::take(&mut self.open)
+    /// Takes out what was told of, to be put back by [`Self::set_told`].
+    pub(crate) fn take_told(&mut self) -> Told {
+        std::mem::take(&mut self.told)
     }
 
-    /// Notes what is open.
-    pub(crate) fn set_open(&mut self, open: BTreeMap<(Cookie, Kind), u32>) {
-        self.open = open;
+    /// Notes what was told of.
+    pub(crate) fn set_told(&mut self, told: Told) {
+        self.told = told;
+    }
+
+    /// What is allowed has changed.
+    pub(crate) fn judge_again(&mut self) {
+        self.is_dirty = !self.claimants.is_empty();
     }
 
     /// Notes what waits for a snapshot by now. Whether one should be asked for: something is new

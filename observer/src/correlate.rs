@@ -8,13 +8,21 @@
 mod agenda;
 mod asking;
 mod claims;
+mod places;
 mod registry;
 mod trends;
 mod tuned;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
-use self::{agenda::Agenda, asking::Asking, tuned::Standing};
+use self::{
+    agenda::Agenda,
+    asking::Asking,
+    tuned::{Standing, responsible},
+};
 use crate::{
     claims::Claims,
     detect::{Budgets, Kind, Verdict, judge},
@@ -23,7 +31,7 @@ use crate::{
     model::{Comm, Cookie, Ends, KernelEvent, MonoTime, ProcessKey, Snapshot, Transition},
     table::{Change, Limits, Question, Table},
     trends::{Thresholds, Trends},
-    tuning::{Ignored, Rule, Tuning},
+    tuning::{ByPlace, Ignored, Rule, Tuning},
 };
 
 /// Shortest time between two periodic snapshots, however small the budgets are. Chosen: a snapshot
@@ -124,6 +132,9 @@ pub struct KnownOwner {
 pub struct Correlator {
     tuning: Tuning,
     ignored: Ignored,
+    /// Where these run decides about something. Empty after each snapshot, and never more than there
+    /// are processes with something due.
+    places_wanted: BTreeSet<ProcessKey>,
     /// As it was wanted, before budgets cut it.
     snapshot_interval: Duration,
     table: Table,
@@ -163,6 +174,7 @@ impl Correlator {
         let mut correlator = Self {
             tuning,
             ignored: Ignored::default(),
+            places_wanted: BTreeSet::new(),
             snapshot_interval: config.snapshot_interval,
             table,
             book: Book::default(),
@@ -275,7 +287,12 @@ impl Correlator {
                     _ if self.book.is_open(cookie, kind) => {}
                     None => {}
                     Some(it) if it.opens() > now => next = earlier(next, it.opens()),
-                    Some(_) => self.asking.want(SnapshotReason::Suspicion, due),
+                    Some(it) => {
+                        if it.allowance.by_place != ByPlace::No {
+                            self.places_wanted.extend(responsible(socket));
+                        }
+                        self.asking.want(SnapshotReason::Suspicion, due);
+                    }
                 }
             }
             self.agenda.set(cookie, next);
@@ -411,7 +428,7 @@ impl Correlator {
         for kind in Kind::OF_SOCKETS {
             let standing = self.stand(kind, socket, now);
             let subject = Subject::Socket(cookie);
-            let exemption = standing.and_then(|it| it.exemption);
+            let exemption = standing.and_then(|it| it.allowance.exemption);
             let is_open = socket.is_reported() && self.book.is_open(cookie, kind);
             let finding = match (is_open, standing, exemption) {
                 (true, _, Some(it)) => {
@@ -421,12 +438,16 @@ impl Correlator {
                     let verdict = standing.map_or(Verdict::Fine, |it| it.verdict);
                     self.book.review(&self.table, socket, kind, verdict, now, trigger)
                 }
-                (false, Some(it), _) if proven.is_some_and(|proven| it.opens() <= proven) => {
-                    let Standing { since, budget, .. } = it;
-                    Some(self.book.open(&self.table, socket, kind, since, budget, now))
+                (false, Some(it), _) if proven.is_some_and(|proven| it.is_finding(proven)) => {
+                    let Standing { since, allowance, .. } = it;
+                    Some(self.book.open(&self.table, socket, kind, since, allowance.budget, now))
                 }
                 (false, _, _) => None,
             };
+            if standing.is_some_and(|it| it.is_by_place(proven)) {
+                // It may move.
+                self.places_wanted.extend(responsible(socket));
+            }
             match (standing, exemption) {
                 (Some(it), Some(by)) if is_open || proven.is_some_and(|at| it.due <= at) => {
                     self.ignored.note(subject, kind, by.rule, it.since);

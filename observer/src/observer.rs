@@ -557,6 +557,7 @@ impl Observer {
         self.read_registry();
         // What was lost during the walk makes this snapshot's conclusions uncertain.
         self.account(ended, sink)?;
+        self.tell_places(ended);
         self.correlator.handle_snapshot(Snapshot {
             began,
             ended,

@@ -1,5 +1,6 @@
 //! Watched programs: real processes that do to their descriptors what a scenario orders.
 
+use crate::corpus::node_modules;
 use crate::watch::signal_process;
 use rustix::process::Signal;
 use std::ffi::OsStr;
@@ -66,7 +67,8 @@ impl App {
         let node = env::split_paths(&paths).map(|path| path.join("node")).find(|it| it.is_file());
         let node = node.expect("node is installed: `cargo xtask setup`");
         std::os::unix::fs::symlink(node, program).expect("the link can be made");
-        Self::spawn(&[], &[program.as_os_str(), script(name).as_os_str()])
+        let packages = format!("NODE_PATH={}", node_modules().display());
+        Self::spawn(&["env", &packages], &[program.as_os_str(), script(name).as_os_str()])
     }
 
     /// The Rust program.

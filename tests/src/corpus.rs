@@ -22,13 +22,10 @@ mod servers;
 mod stage;
 mod verdict;
 
+pub(crate) use program::node_modules;
 pub use report::Report;
 pub use run::run;
 pub use stage::Stage;
-
-/// Kinds that the binary under test cannot find yet: what is expected of them is shown, and counts
-/// neither as found nor as missed.
-pub const PENDING: &[&str] = &[];
 
 /// A program, what surrounds it, and what is to be found.
 #[derive(Debug)]

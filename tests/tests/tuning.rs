@@ -1,6 +1,7 @@
 //! Tuning against false alarms: budgets of one program towards one destination, rules that ignore
 //! for a while, and what a reload of them does.
 
+use harness::cgroup::Cgroup;
 use harness::daemon::Daemon;
 use harness::line::{assert_about, timestamp};
 use harness::peer::Peer;
@@ -112,6 +113,35 @@ fn what_a_rule_ignores_is_counted_and_opens_when_the_rule_ends() {
     assert_eq!((by_rule[0].reason.as_str(), by_rule[0].findings), ("the scenario wants it so", 1));
 }
 
+#[test]
+fn a_rule_is_about_what_runs_in_one_unit() {
+    require_root();
+    let name = format!("{}.service", unique_name());
+    let (unit, elsewhere) = (Cgroup::named(&name), Cgroup::named(&format!("not-{name}")));
+    let inside = |group: &Cgroup| {
+        let wrapper = group.wrapper();
+        App::python_through(&wrapper.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let (mut patient, mut usual) = (inside(&unit), inside(&elsewhere));
+    let peer = Peer::new();
+    let (_config, path) = config(&format!(
+        "budgets.close-wait = \"500ms\"\n[[rules]]\nunit = \"{}*.service\"\nbudget = \"3s\"\n",
+        name.trim_end_matches(".service"),
+    ));
+    let watch = Watch::builder()
+        .pid(patient.pid())
+        .pid(usual.pid())
+        .args(["--config", path.to_str().expect("UTF-8"), "--snapshot-interval", "200ms"])
+        .start();
+    half_closed(&mut patient, &peer);
+    half_closed(&mut usual, &peer);
+    assert_eq!(watch.opened("close-wait", usual.pid()).budget_ms, 500);
+    let later = watch.opened("close-wait", patient.pid());
+    assert_eq!(later.budget_ms, 3_000);
+    assert!((3_000..4_500).contains(&later.age_ms), "{later:#?}");
+    watch.stop().expect_code(1);
+}
+
 /// `sockwarden leaks` and its exit code.
 fn leaks(daemon: &Daemon) -> (Option<i32>, String) {
     let out = daemon.verb(&["leaks"]);
@@ -122,6 +152,33 @@ fn leaks(daemon: &Daemon) -> (Option<i32>, String) {
 /// How many findings rules have ignored.
 fn ignored(daemon: &Daemon) -> Option<f64> {
     daemon.metric("sockwarden_findings_ignored_total{kind=\"close-wait\"}")
+}
+
+#[test]
+fn what_moves_into_an_ignored_unit_is_cleared() {
+    require_root();
+    let unit = Cgroup::named(&format!("{}.service", unique_name()));
+    let (_directory, mut app) = program();
+    let peer = Peer::new();
+    let daemon = Daemon::builder()
+        .budgets(BUDGET, &["close-wait"])
+        .set("watch", format!("comm = [{:?}]", app.comm()))
+        .set("watch", "snapshot_interval = \"500ms\"")
+        .set("[rules]", format!("unit = {:?}", unit.path().file_name().expect("it has a name")))
+        .set("[rules]", "ignore = \"the unit is being mended\"")
+        .set("[rules]", format!("until = \"{}\"", in_seconds(3_600)))
+        .start();
+    half_closed(&mut app, &peer);
+    let is_its = |it: &Value| it["kind"] == "close-wait" && it["pid"] == app.pid();
+    daemon.await_finding("it runs elsewhere", is_its);
+    fs::write(unit.path().join("cgroup.procs"), app.pid().to_string()).expect("it may be moved");
+    // A place is looked at again after ten seconds.
+    wait::within(Duration::from_secs(25), "the rule to ignore it", || {
+        let findings = daemon.findings();
+        if findings.iter().any(is_its) { Err(format!("{findings:#?}")) } else { Ok(()) }
+    });
+    assert_eq!(ignored(&daemon), Some(1.0));
+    app.kill();
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
     Claim, Counts, Refusal, STREAM_LEASE, Stage, Statement, is_coming, is_live, said::Said,
 };
 use crate::{
-    detect::{Budgets, Kind},
     model::{Cookie, Ends, MonoTime, ProcessKey, TcpState},
     table::{Gone, Socket, Table},
 };
@@ -47,9 +47,16 @@ pub(super) struct Known {
 pub(super) struct Dropped {
     /// When the statement without it was received.
     pub(super) at: MonoTime,
-    /// From when on a statement without it counts. Lines of a stream come in order; whole
-    /// registries may overtake each other, and the one that came last need not be the newest.
-    pub(super) counts_from: MonoTime,
+    /// The last word before, which may have had it, if that may have been newer: lines of a stream
+    /// come in order, but whole registries may overtake each other.
+    pub(super) heard: Option<MonoTime>,
+}
+
+impl Dropped {
+    /// From when on a statement without it counts.
+    pub(super) fn counts_from(self, budget: Duration) -> MonoTime {
+        self.heard.map_or(self.at, |heard| heard.after(budget))
+    }
 }
 
 /// A claiming process.
@@ -106,7 +113,7 @@ impl Claimant {
     pub(super) fn begin_life(&mut self, table: &Table, now: MonoTime) {
         let Some(key) = table.process_by_pid(self.pid).map(|process| process.key) else { return };
         if self.key.is_some_and(|known| known != key) {
-            self.replace(Vec::new(), Dropped { at: now, counts_from: now });
+            self.replace(Vec::new(), Dropped { at: now, heard: None });
             self.sockets.clear();
             self.by_ends.clear();
             self.loose.clear();
@@ -141,7 +148,6 @@ impl Claimant {
         &mut self,
         statement: Statement,
         room: usize,
-        budgets: &Budgets,
         now: MonoTime,
     ) -> Result<(), Refusal> {
         match statement {
@@ -150,11 +156,9 @@ impl Claimant {
                     return Err(Refusal::TooManyClaims);
                 }
                 self.lease_until = lease.map(|lease| now.after(lease)).or(self.lease_until);
-                let dropped = match lease {
-                    Some(_) => self.dropped_by_registry(now, budgets),
-                    None => Dropped { at: now, counts_from: now },
-                };
-                self.replace(claims, dropped);
+                // An older registry may come late: what it leaves out may stand.
+                let heard = lease.map(|_| self.said.last().unwrap_or(now));
+                self.replace(claims, Dropped { at: now, heard });
             }
             Statement::Claim(claim) => {
                 if self.claims.len() >= room && !self.claims.contains_key(&claim.ends) {
@@ -162,7 +166,7 @@ impl Claimant {
                 }
                 self.claim(claim);
             }
-            Statement::Retract(ends) => self.retract(ends, Dropped { at: now, counts_from: now }),
+            Statement::Retract(ends) => self.retract(ends, Dropped { at: now, heard: None }),
             Statement::Confirm => {}
             Statement::Begin => self.streams = self.streams.saturating_add(1),
         }
@@ -170,8 +174,9 @@ impl Claimant {
     }
 
     /// Something was said at `now`, and it stands by the rest. `has_lease`: it said for how long.
-    pub(super) fn heard(&mut self, has_lease: bool, budgets: &Budgets, now: MonoTime) {
-        self.said.push(now, budgets.get(Kind::Orphan));
+    /// `budgets`: all that somebody may have for orphans.
+    pub(super) fn heard(&mut self, has_lease: bool, budgets: &[Duration], now: MonoTime) {
+        self.said.push(now, budgets);
         if self.streams == 0 && !has_lease {
             // Lines of a stream that outlived the process, or its claims.
             self.lease_until = self.lease_until.max(Some(now.after(STREAM_LEASE)));
@@ -208,9 +213,9 @@ impl Claimant {
     }
 
     /// When a statement will be old enough to say something about sockets that it left out.
-    pub(super) fn next_settled(&self, budgets: &Budgets, now: MonoTime) -> Option<MonoTime> {
+    pub(super) fn next_settled(&self, now: MonoTime) -> Option<MonoTime> {
         let is_any = self.remotes.keys().any(|remote| self.loose.contains_key(remote));
-        is_any.then(|| self.said.next_settled(now, budgets.get(Kind::Orphan))).flatten()
+        is_any.then(|| self.said.next_settled(now)).flatten()
     }
 
     /// Takes in what the table knows of a socket of the process. Whether anything is new.
@@ -295,13 +300,6 @@ impl Claimant {
         for cookie in unknown {
             self.left(cookie, Gone::Absent, now);
         }
-    }
-
-    /// How a claim ends that a registry, received at `now`, leaves out. An older one may come late:
-    /// it counts if the last word that may have had the claim is a budget old.
-    fn dropped_by_registry(&self, now: MonoTime, budgets: &Budgets) -> Dropped {
-        let before = self.said.last().unwrap_or(now);
-        Dropped { at: now, counts_from: before.after(budgets.get(Kind::Orphan)) }
     }
 
     fn fill(&mut self, table: &Table) {

@@ -67,7 +67,7 @@ fn findings() -> String {
          A finding opens when its budget has run out and a snapshot has confirmed it, is updated \
          when its holders or its state change, and clears when its cause is gone.\n\
          Budgets are in `[budgets]` of the [config](config.md), how much is too much in \
-         `[thresholds]`, and exceptions for some programs or destinations in `[[rules]]`.\n\n\
+         `[thresholds]`, and exceptions for some programs, units, containers or destinations in `[[rules]]`.\n\n\
          | code | default budget | meaning |\n|---|---|---|\n",
     );
     for kind in Kind::ALL {

@@ -159,7 +159,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Keys of a rule.
-    const RULE: usize = 6;
+    const RULE: usize = 8;
 
     /// Those of sections that repeat too.
     fn every_key() -> impl Iterator<Item = (&'static Section, &'static Key)> {

@@ -36,12 +36,14 @@ pub(super) fn of_rule(
     let mut rules = Rules { given, contradictions: Vec::new() };
     let name = |key| ("rules", key);
     let (budget, ignore, until) = (name("budget"), name("ignore"), name("until"));
-    let WrittenRule { kinds, comm, destination, .. } = rule;
-    let is_about_all = kinds.is_empty() && comm.is_none() && destination.is_none();
+    let WrittenRule { kinds, comm, unit, container, destination, .. } = rule;
+    let names_none = comm.is_none() && unit.is_none() && container.is_none();
+    let is_about_all = kinds.is_empty() && names_none && destination.is_none();
     rules.rule(
         is_about_all,
-        &[name("kinds"), name("comm"), name("destination")],
-        "it would be about everything: name kinds, comm or destination; [budgets] is for all",
+        &["kinds", "comm", "unit", "container", "destination"].map(name),
+        "it would be about everything: name kinds, comm, unit, container or destination; [budgets] \
+         is for all",
     );
     match (rule.budget, &rule.ignore, rule.until) {
         (None, None, _) => rules.rule(

@@ -191,6 +191,7 @@ mod tests {
         "thresholds.fleets = [\"10.0.0.1:1883=12000\", \"[::1]:8883=1\"]",
         "thresholds.low_limit = 0",
         "rules = [{ comm = \"a*\\\"\", budget = \"0s\" }, { kinds = [\"ghost\", \"close-wait\"], \
+         unit = \"a*.service\", container = \"gate?\", \
          destination = \"[2001:db8::/32]:7\", ignore = \"why \\u202e\", until = 2027-01-31 }]",
     ];
 

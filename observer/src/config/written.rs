@@ -8,7 +8,7 @@ use super::{Api, Config, Credentials, Fleet, Pool, Privileges, Profile, Sinks, T
 use crate::{
     detect::{Budgets, Kind},
     trends::Thresholds,
-    tuning::{Act, Destination, Glob, Rule},
+    tuning::{Act, ContainerGlob, Destination, Glob, Rule, UnitGlob},
 };
 
 /// What the keys say, each by itself.
@@ -51,6 +51,8 @@ pub(super) struct WrittenPool {
 pub(super) struct WrittenRule {
     pub(super) kinds: Vec<Kind>,
     pub(super) comm: Option<Glob>,
+    pub(super) unit: Option<UnitGlob>,
+    pub(super) container: Option<ContainerGlob>,
     pub(super) destination: Option<Destination>,
     pub(super) budget: Option<Duration>,
     pub(super) ignore: Option<String>,
@@ -129,24 +131,24 @@ impl From<Written> for Config {
 
 impl From<Rule<Timestamp>> for WrittenRule {
     fn from(rule: Rule<Timestamp>) -> Self {
-        let (budget, ignore, until) = match rule.act {
+        let Rule { kinds, comm, unit, container, destination, act } = rule;
+        let (budget, ignore, until) = match act {
             Act::Budget(budget) => (Some(budget), None, None),
             Act::Ignore { reason, until } => (None, Some(reason.to_string()), Some(until)),
         };
-        let Rule { kinds, comm, destination, .. } = rule;
-        Self { kinds, comm, destination, budget, ignore, until }
+        Self { kinds, comm, unit, container, destination, budget, ignore, until }
     }
 }
 
 impl WrittenRule {
     fn rule(self) -> Option<Rule<Timestamp>> {
-        let Self { kinds, comm, destination, budget, ignore, until } = self;
+        let Self { kinds, comm, unit, container, destination, budget, ignore, until } = self;
         let act = match (budget, ignore, until) {
             (Some(budget), _, _) => Act::Budget(budget),
             (None, Some(reason), Some(until)) => Act::Ignore { reason: reason.into(), until },
             _ => return None,
         };
-        Some(Rule { kinds, comm, destination, act })
+        Some(Rule { kinds, comm, unit, container, destination, act })
     }
 }
 

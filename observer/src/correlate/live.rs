@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    cgroup::Place,
     correlate::{
         Config, Correlator, Output,
         kernel_model::{Kernel, Op},
@@ -18,6 +19,7 @@ pub(super) enum Told {
     Event(KernelEvent),
     Snapshot(Snapshot),
     Timeout(MonoTime),
+    Place(ProcessKey, Place),
 }
 
 /// How it is run.
@@ -45,6 +47,8 @@ pub(super) struct Live {
     pub(super) told: Vec<Told>,
     pub(super) findings: Vec<Finding>,
     pub(super) open: BTreeMap<(Cookie, Kind), Finding>,
+    /// Where processes run that run anywhere, by number.
+    pub(super) places: BTreeMap<u32, Place>,
     way: Way,
     records: u32,
     walked: Option<(Snapshot, Truth)>,
@@ -60,6 +64,7 @@ impl Live {
             told: Vec::new(),
             findings: Vec::new(),
             open: BTreeMap::new(),
+            places: BTreeMap::new(),
             way,
             records: 0,
             walked: None,
@@ -151,6 +156,11 @@ impl Live {
     fn deliver(&mut self) {
         if let Some((mut snapshot, truth)) = self.walked.take() {
             snapshot.ended = self.kernel.now;
+            for process in self.correlator.take_places_wanted() {
+                let place = self.places.get(&process.pid).cloned().unwrap_or_default();
+                self.correlator.handle_place(process, place.clone());
+                self.told.push(Told::Place(process, place));
+            }
             self.told.push(Told::Snapshot(snapshot.clone()));
             self.correlator.handle_snapshot(snapshot);
             while let Some(output) = self.correlator.poll_output() {

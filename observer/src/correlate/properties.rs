@@ -107,6 +107,7 @@ fn replay(told: &[Told]) -> Outcome {
             Told::Event(event) => correlator.handle_event(event),
             Told::Snapshot(snapshot) => correlator.handle_snapshot(snapshot),
             Told::Timeout(now) => correlator.handle_timeout(now),
+            Told::Place(process, place) => correlator.handle_place(process, place),
         }
         while let Some(output) = correlator.poll_output() {
             if let Output::Finding(Finding { event, kind, subject, since, .. }) = output

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use pool::registry::{Change, Claim};
 
-use super::{Authority, Correlator, Output, SnapshotReason, earlier, tuned::opens};
+use super::{Authority, Correlator, Output, SnapshotReason, earlier};
 use crate::{
     detect::{Kind, Verdict},
     incident::{About, ClearReason, Subject, Trigger, culprit, describe_registry},
     ledger::{self, Ledger},
-    model::{Cookie, KernelEvent, MonoTime, Snapshot},
-    tuning::Allowance,
+    model::{Cookie, KernelEvent, MonoTime, ProcessKey, Snapshot},
+    tuning::{Allowance, ByPlace},
 };
 
 impl Correlator {
@@ -119,12 +119,13 @@ impl Correlator {
     ) -> Option<MonoTime> {
         let mut first_due = None;
         for kind in Kind::OF_REGISTRY {
-            if self.claims.has_open(cookie, kind) {
+            if self.claims.has_told(cookie, kind) {
                 // Another process claims it: it is none of the pool's.
                 continue;
             }
             let subject = Subject::Socket(cookie);
-            let Allowance { budget, exemption } = self.claim_allowance(kind, cookie, now);
+            let (allowance, process) = self.claim_allowance(kind, cookie, now);
+            let Allowance { budget, exemption, by_place } = allowance;
             let verdict = self.judge_claim(kind, cookie, now, budget);
             let is_open = self.book.is_open(cookie, kind);
             if exemption.is_none() || verdict == Verdict::Fine {
@@ -137,9 +138,14 @@ impl Correlator {
                 continue;
             };
             let due = since.after(budget);
-            let is_proved = is_open || self.may_open(kind, cookie, verdict, due, authority);
+            if by_place != ByPlace::No && due <= now {
+                self.places_wanted.extend(process);
+            }
+            let may_open =
+                !allowance.is_undecided() && self.may_open(kind, cookie, verdict, due, authority);
+            let is_proved = is_open || may_open;
             if exemption.is_some() || !is_proved {
-                first_due = earlier(first_due, opens(due, exemption));
+                first_due = earlier(first_due, allowance.opens(due));
             }
             match (exemption, is_open) {
                 (Some(it), true) => self.exempt(subject, kind, it, now),
@@ -182,16 +188,21 @@ impl Correlator {
         first_due
     }
 
-    /// What is allowed to the process that a finding would name.
-    fn claim_allowance(&self, kind: Kind, cookie: Cookie, now: MonoTime) -> Allowance {
+    /// What is allowed to the process that a finding would name, and which that is, if it matters.
+    fn claim_allowance(
+        &self,
+        kind: Kind,
+        cookie: Cookie,
+        now: MonoTime,
+    ) -> (Allowance, Option<ProcessKey>) {
         let Some(ledger) = self.ledger.as_ref().filter(|_| self.tuning.has_rules(kind)) else {
-            return self.allowance(kind, None, None, now);
+            return (self.allowance(kind, None, None, now), None);
         };
         let (socket, pid) = (self.table.socket(cookie), ledger.pid());
         let own = || self.table.process_by_pid(pid).map(|process| process.key);
         let process = culprit(kind, socket, pid).or_else(own);
         let remote = socket.map(|socket| socket.ends.remote).or(ledger.remote_of(cookie));
-        self.allowance(kind, process, remote, now)
+        (self.allowance(kind, process, remote, now), process)
     }
 
     fn judge_claim(&self, kind: Kind, cookie: Cookie, now: MonoTime, budget: Duration) -> Verdict {

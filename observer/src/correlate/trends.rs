@@ -1,10 +1,11 @@
 //! Trends in the correlator: suspicions become incidents, and incidents end.
 
-use super::{Correlator, Output, tuned::opens};
+use super::{Correlator, Output, SnapshotReason};
 use crate::{
     incident::{ClearReason, Trigger, describe_trend},
     model::{MonoTime, ProcessKey, ProcessRow},
     trends::{Suspicion, Thresholds},
+    tuning::ByPlace,
 };
 
 impl Correlator {
@@ -45,8 +46,15 @@ impl Correlator {
             suspicion.due = suspicion.due.before(shorter).after(longer).max(since);
             let key = (subject, kind);
             let is_open = open.remove(&key);
+            let is_due = suspicion.due <= now;
+            if is_due && allowed.by_place != ByPlace::No {
+                self.places_wanted.insert(process);
+            }
+            if is_due && allowed.is_undecided() {
+                self.asking.want(SnapshotReason::Suspicion, now);
+            }
             // Between a loss and the next snapshot nothing opens.
-            let is_finding = suspicion.due <= now && self.lost_at.is_none();
+            let is_finding = is_due && self.lost_at.is_none() && !allowed.is_undecided();
             if let Some(it) = allowed.exemption {
                 if is_open {
                     self.exempt(subject, kind, it, now);
@@ -55,7 +63,7 @@ impl Correlator {
                 }
                 ignored.push(key);
             }
-            let opens = opens(suspicion.due, allowed.exemption);
+            let opens = allowed.opens(suspicion.due);
             if opens > now {
                 self.trends.judge_at(opens);
             }

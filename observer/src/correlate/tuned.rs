@@ -6,10 +6,10 @@ use super::{Correlator, SHORTEST_INTERVAL, SnapshotReason};
 use crate::{
     correlate::Output,
     detect::{Budgets, Kind, Verdict, judge},
-    incident::Subject,
+    incident::{Incident, Subject},
     model::{MonoTime, ProcessKey},
     table::Socket,
-    tuning::{Allowance, Exemption, Rule, Tuning},
+    tuning::{Allowance, ByPlace, Exemption, Party, Rule, Tuning},
 };
 
 /// How it stands with something that is wrong.
@@ -17,31 +17,34 @@ use crate::{
 pub(super) struct Standing {
     pub(super) verdict: Verdict,
     pub(super) since: MonoTime,
-    pub(super) budget: Duration,
     /// When it is a finding, but for a rule.
     pub(super) due: MonoTime,
-    pub(super) exemption: Option<Exemption>,
+    pub(super) allowance: Allowance,
 }
 
 impl Standing {
     fn new(verdict: Verdict, since: MonoTime, allowance: Allowance) -> Self {
-        let Allowance { budget, exemption } = allowance;
         let due = match verdict {
             Verdict::Suspect { due, .. } => due,
-            Verdict::Fine | Verdict::Leak { .. } => since.after(budget),
+            Verdict::Fine | Verdict::Leak { .. } => since.after(allowance.budget),
         };
-        Self { verdict, since, budget, due, exemption }
+        Self { verdict, since, due, allowance }
     }
 
     /// When it is a finding. A rule that ignores it holds it back to its own end.
     pub(super) fn opens(&self) -> MonoTime {
-        opens(self.due, self.exemption)
+        self.allowance.opens(self.due)
     }
-}
 
-/// When what is due then is a finding.
-pub(super) fn opens(due: MonoTime, exemption: Option<Exemption>) -> MonoTime {
-    exemption.map_or(due, |it| it.until.max(due))
+    /// Whether it was due at `proven`, and hangs on where the process runs.
+    pub(super) fn is_by_place(&self, proven: Option<MonoTime>) -> bool {
+        self.allowance.by_place != ByPlace::No && proven.is_some_and(|at| self.due <= at)
+    }
+
+    /// Whether it is a finding at `at`, as far as is known.
+    pub(super) fn is_finding(&self, at: MonoTime) -> bool {
+        self.opens() <= at && !self.allowance.is_undecided()
+    }
 }
 
 impl Correlator {
@@ -51,18 +54,22 @@ impl Correlator {
         self.tuning = Tuning::new(budgets, rules);
         self.ignored.rules_changed();
         self.asking.set_interval(interval(self.snapshot_interval, &self.tuning));
-        let open = self.book.iter().map(|incident| &incident.finding);
-        let exempt: Vec<_> = open
-            .filter_map(|it| {
-                let (comm, remote) = (it.comm.as_str(), it.remote());
-                let exemption = self.tuning.allowance(it.kind, comm, remote, now).exemption?;
-                Some((it.subject, it.kind, exemption))
-            })
-            .collect();
-        for (subject, kind, exemption) in exempt {
+        let mut exempt = Vec::new();
+        for Incident { finding, .. } in self.book.iter() {
+            let place = self.place(Some(finding.process));
+            let party = Party { comm: finding.comm.as_str(), place, remote: finding.remote() };
+            let allowance = self.tuning.allowance(finding.kind, party, now);
+            if allowance.by_place != ByPlace::No {
+                self.places_wanted.insert(finding.process);
+            }
+            let about = (finding.subject, finding.kind);
+            exempt.extend(allowance.exemption.map(|exemption| (about, exemption)));
+        }
+        for ((subject, kind), exemption) in exempt {
             self.exempt(subject, kind, exemption, now);
         }
         self.trends.judge_again();
+        self.claims.judge_again();
         // What is suspected gets its time by the new rules.
         self.want(SnapshotReason::Suspicion, now, now);
     }
@@ -111,11 +118,11 @@ impl Correlator {
         now: MonoTime,
     ) -> Allowance {
         if !self.tuning.has_rules(kind) {
-            return Allowance { budget: self.tuning.budgets().get(kind), exemption: None };
+            return Allowance::of_all(self.tuning.budgets().get(kind));
         }
         let known = process.and_then(|process| self.table.process(process));
         let comm = known.map_or("", |process| process.comm.as_str());
-        self.tuning.allowance(kind, comm, remote, now)
+        self.tuning.allowance(kind, Party { comm, place: self.place(process), remote }, now)
     }
 
     /// Clears an incident that a rule ignores now.
@@ -142,7 +149,7 @@ pub(super) fn interval(wanted: Duration, tuning: &Tuning) -> Duration {
 }
 
 /// The process that a finding about this socket names first.
-fn responsible(socket: &Socket) -> Option<ProcessKey> {
+pub(super) fn responsible(socket: &Socket) -> Option<ProcessKey> {
     let owner = socket.owner.as_ref().map(|owner| owner.process);
     let first = || socket.holders.first().map(|holder| holder.process);
     owner.filter(|owner| socket.is_held_by(*owner)).or_else(first)

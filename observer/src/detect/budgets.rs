@@ -27,11 +27,6 @@ impl Budgets {
     pub fn set(&mut self, kind: Kind, budget: Duration) {
         self.0[kind as usize] = budget;
     }
-
-    /// The smallest budget of [`Self::OF_SNAPSHOTS`].
-    pub fn smallest_of_snapshots(&self) -> Duration {
-        Self::OF_SNAPSHOTS.into_iter().map(|kind| self.get(kind)).min().unwrap_or(Duration::MAX)
-    }
 }
 
 #[cfg(test)]
@@ -49,6 +44,5 @@ mod tests {
             };
             assert_eq!(budgets.get(kind), expected, "{}", kind.code());
         }
-        assert_eq!(budgets.smallest_of_snapshots(), Duration::from_secs(3));
     }
 }

@@ -23,6 +23,7 @@ use super::{
     },
 };
 use crate::{
+    cgroup::Place,
     correlate::{Config, Correlator},
     detect::{Budgets, Kind, Verdict},
     model::{
@@ -143,7 +144,14 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
     let until = us(10 * SECOND);
     let act = Act::Ignore { reason: "another client lives here".into(), until };
     let kinds = vec![Kind::Orphan];
-    let rules = vec![Rule { kinds, comm: None, destination: "*:1883".parse().ok(), act }];
+    let rules = vec![Rule {
+        kinds,
+        comm: None,
+        unit: None,
+        container: None,
+        destination: "*:1883".parse().ok(),
+        act,
+    }];
     let mut correlator = Correlator::new(Config { rules, ..Config::default() }, us(0));
     correlator.follow_registry(POOL);
     correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));
@@ -160,7 +168,14 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
     assert_eq!(correlator.ignored_by_kind()[&Kind::Orphan], 1);
     // A reload clears it, with another rule.
     let act = Act::Ignore { reason: "and still does".into(), until: us(20 * SECOND) };
-    let rule = Rule { kinds: vec![Kind::Orphan], comm: None, destination: None, act };
+    let rule = Rule {
+        kinds: vec![Kind::Orphan],
+        comm: None,
+        unit: None,
+        container: None,
+        destination: None,
+        act,
+    };
     correlator.set_tuning(Budgets::default(), vec![rule], us(11 * SECOND));
     assert_eq!((correlator.open_incidents().count(), correlator.ignored()), (0, 1));
     assert_eq!((look(&mut correlator, 12), correlator.ignored()), (0, 1));
@@ -170,9 +185,41 @@ fn a_rule_ignores_what_the_registry_says_until_its_end() {
 }
 
 #[test]
+fn a_rule_with_a_unit_waits_until_it_is_known_where_the_pool_runs() {
+    for (name, expected) in [("pool.service", (0, 1)), ("other.service", (1, 0))] {
+        let act = Act::Ignore { reason: "it is being mended".into(), until: us(60 * SECOND) };
+        let unit = "pool.service".parse().ok();
+        let kinds = vec![Kind::Orphan];
+        let rule = Rule { kinds, comm: None, unit, container: None, destination: None, act };
+        let config = Config { rules: vec![rule], ..Config::default() };
+        let mut correlator = Correlator::new(config, us(0));
+        correlator.follow_registry(POOL);
+        correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));
+        correlator.handle_event(connect(us(10), 1, BROKER));
+        let rows = [(1, Established, HELD)];
+        assert!(correlator.take_places_wanted().is_empty(), "nothing is due");
+        correlator.handle_snapshot(snapshot(us(3 * SECOND), us(3 * SECOND), &rows));
+        assert_eq!((correlator.open_incidents().count(), correlator.ignored()), (0, 0));
+        let wanted: Vec<_> = correlator.take_places_wanted().into_iter().collect();
+        assert_eq!(wanted.iter().map(|it| it.pid).collect::<Vec<_>>(), [POOL]);
+        let place = Place { unit: Some(name.into()), container: None };
+        correlator.handle_place(wanted[0], place);
+        correlator.handle_snapshot(snapshot(us(4 * SECOND), us(4 * SECOND), &rows));
+        assert_eq!((correlator.open_incidents().count(), correlator.ignored()), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_rule_gives_the_registry_another_budget() {
     let act = Act::Budget(5 * BUDGET);
-    let rules = vec![Rule { kinds: vec![Kind::Orphan], comm: None, destination: None, act }];
+    let rules = vec![Rule {
+        kinds: vec![Kind::Orphan],
+        comm: None,
+        unit: None,
+        container: None,
+        destination: None,
+        act,
+    }];
     let mut correlator = Correlator::new(Config { rules, ..Config::default() }, us(0));
     correlator.follow_registry(POOL);
     correlator.handle_changes([Change::Claimed(claim(2, Connecting))], us(1));

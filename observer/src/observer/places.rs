@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::Observer;
 use crate::{
     cgroup::Place,
     model::{MonoTime, ProcessKey},
@@ -16,6 +17,16 @@ const REMEMBERED: usize = 4_096;
 /// How long a place is believed. Service managers start a process in their own group and move it
 /// within milliseconds; moved later is hardly any.
 const BELIEVED: Duration = Duration::from_secs(10);
+
+impl Observer {
+    /// Tells the core where the processes run about which rules decide by that.
+    pub(super) fn tell_places(&mut self, now: MonoTime) {
+        for process in self.correlator.take_places_wanted() {
+            let place = self.places.of(process, now);
+            self.correlator.handle_place(process, place);
+        }
+    }
+}
 
 /// Places by life of process.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What one event changes.
 
 use crate::{
+    cgroup::Place,
     model::{Comm, Cookie, KernelEvent, MonoTime, ProcessKey, Transition},
     table::{
         CloseOnExec, Gone, Table,
@@ -87,6 +88,14 @@ impl Table {
             && process.comm != *comm
         {
             process.comm = comm.clone();
+        }
+    }
+
+    /// Learns where a process runs. One that is not known is none of the table's business.
+    pub fn locate(&mut self, key: ProcessKey, place: Place) {
+        let process = self.processes.get_mut(&key.pid).filter(|process| process.key == key);
+        if let Some(process) = process {
+            process.place = Some(place);
         }
     }
 

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::{
     by_cookie::Numbered,
+    cgroup::Place,
     model::{Comm, Cookie, MonoTime, ProcessKey},
 };
 
@@ -23,6 +24,8 @@ pub struct Process {
     pub exec_at: Option<MonoTime>,
     /// Process number of the parent, if the fork was seen.
     pub parent: Option<u32>,
+    /// Where it runs, if that was asked and answered.
+    pub place: Option<Place>,
     pub(super) descriptors: HashMap<i32, Cookie>,
     pub(super) touched: MonoTime,
 }
@@ -35,6 +38,7 @@ impl Process {
             watched: false,
             exec_at: None,
             parent: None,
+            place: None,
             descriptors: HashMap::new(),
             touched: time,
         }

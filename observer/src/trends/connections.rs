@@ -298,7 +298,122 @@ pub(super) fn user(socket: &Socket) -> Option<ProcessKey> {
 }
 
 #[cfg(test)]
+impl Connection {
+    /// One of process 1 to a broker, established at 1, that said its client id at `named`.
+    pub(crate) fn example(cookie: u64, client: &str, named: u64) -> Self {
+        let host = std::net::Ipv4Addr::LOCALHOST;
+        Self {
+            cookie: Cookie(cookie),
+            process: ProcessKey { pid: 1, start_ns: 1 },
+            local: host.into(),
+            remote: (host, 1_883).into(),
+            opened: Some(MonoTime::from_nanos(1)),
+            established: Some(MonoTime::from_nanos(1)),
+            client: Some(client.into()),
+            is_cut: false,
+            named: Some(MonoTime::from_nanos(named)),
+            netns: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Connections {
+    /// Takes up a connection as it is.
+    pub(crate) fn carry(&mut self, connection: Connection) {
+        self.carriers.insert(&connection);
+        self.open.insert(connection.cookie, connection);
+    }
+}
+
+#[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::model::{ClientName, Ends};
+
+    /// A connection of process 1 goes from one state to the next, seen in the context of `context`.
+    fn moves(time: u64, states: (TcpState, TcpState), context_pid: u32) -> KernelEvent {
+        let host = std::net::Ipv4Addr::LOCALHOST.into();
+        KernelEvent::Transition(Transition {
+            time: MonoTime::from_nanos(time),
+            cookie: Cookie(1),
+            old: states.0,
+            new: states.1,
+            ends: Ends::new((host, 40_000), (host, 1_883)),
+            netns: 1,
+            owner: Some(ProcessKey { pid: 1, start_ns: 1 }),
+            fd: None,
+            context_pid,
+            read: None,
+        })
+    }
+
+    fn says(time: u64, client_id: &str) -> KernelEvent {
+        let (client_id, is_cut) = (client_id.into(), false);
+        let name = ClientName { client_id, is_cut, keep_alive: 0, level: 4 };
+        KernelEvent::Named { time: MonoTime::from_nanos(time), cookie: Cookie(1), name }
+    }
+
+    #[test]
+    fn how_a_connection_ends_tells_who_ended_it() {
+        use TcpState::{Close, CloseWait, Established, FinWait1, SynSent};
+        for (last, context, expected) in [
+            ((Established, CloseWait), 7, Some(End::ByPeer)),
+            ((Established, CloseWait), 1, Some(End::ByPeer)),
+            ((Established, Close), 7, Some(End::ByPeer)),
+            ((Established, Close), 1, Some(End::ByUs)),
+            ((Established, FinWait1), 7, Some(End::ByUs)),
+            ((CloseWait, Close), 7, None),
+        ] {
+            let mut connections = Connections::default();
+            connections.handle_event(&moves(1, (Close, SynSent), 1));
+            connections.handle_event(&moves(2, (SynSent, Established), 0));
+            let end = connections.handle_event(&moves(3, last, context));
+            let end = end.map(|(step, _)| step);
+            assert_eq!(end, expected.map(Step::Ended), "{last:?} in the context of {context}");
+        }
+        let mut connections = Connections::default();
+        connections.handle_event(&moves(1, (Close, SynSent), 1));
+        let end = connections.handle_event(&moves(3, (SynSent, Close), 0));
+        assert_eq!(end.map(|(step, _)| step), Some(Step::Ended(End::Failed)));
+    }
+
+    #[test]
+    fn the_first_name_of_a_connection_counts() {
+        use TcpState::{Close, SynSent};
+        let mut connections = Connections::default();
+        assert_eq!(connections.handle_event(&says(1, "a")), None, "it is not known");
+        connections.handle_event(&moves(1, (Close, SynSent), 1));
+        let named = connections.handle_event(&says(2, "a")).map(|(step, it)| (step, it.named));
+        assert_eq!(named, Some((Step::Named, Some(MonoTime::from_nanos(2)))));
+        assert_eq!(connections.handle_event(&says(3, "b")), None);
+        let known = connections.get(Cookie(1)).and_then(|it| it.client.clone());
+        assert_eq!(known.as_deref(), Some("a"));
+        let older = Connection::example(9, "a", 1);
+        assert!(connections.successor(&older, MonoTime::from_nanos(2)).is_some());
+        // connect(2) again, its end was lost: another connection, which has said nothing.
+        connections.handle_event(&moves(4, (Close, SynSent), 1));
+        assert_eq!(connections.get(Cookie(1)).map(|it| it.client.clone()), Some(None));
+        assert_eq!(connections.successor(&older, MonoTime::from_nanos(9)), None);
+    }
+
+    #[test]
+    fn a_session_needs_a_whole_client_id_and_a_loopback_its_namespace() {
+        let one = Connection::example(1, "a", 1);
+        let session = |it: Connection| it.session();
+        assert_eq!(session(Connection { is_cut: true, ..one.clone() }), None);
+        assert_eq!(session(Connection { client: Some("".into()), ..one.clone() }), None);
+        assert_eq!(session(Connection { named: None, ..one.clone() }), None);
+        let elsewhere = Connection { netns: 2, ..one.clone() };
+        assert_ne!(session(one.clone()), session(elsewhere.clone()));
+        let remote = ([10, 0, 0, 1], 1_883).into();
+        let [one, elsewhere] = [one, elsewhere].map(|it| Connection { remote, ..it });
+        assert_eq!(session(one), session(elsewhere), "one broker for both");
+    }
+}
+
+#[cfg(test)]
+mod own_pool {
     use super::*;
     use crate::{
         model::{Comm, Ends, Holder, ReadPosition, Snapshot, SnapshotRow},

@@ -1,18 +1,36 @@
-//! Patterns for the names of processes.
+//! Patterns for names, and those of processes.
 
 use std::{fmt, str::FromStr};
 
 /// Longest name of a process (TASK_COMM_LEN of linux/sched.h counts the zero at the end).
 const LONGEST_NAME: usize = 15;
 
-/// Longest pattern, bytes. Chosen: a name four times over; more stars say nothing more.
+/// Longest pattern for one, bytes. Chosen: a name four times over; more stars say nothing more.
 const LONGEST: usize = 64;
 
 /// A pattern: `*` stands for any characters or none, `?` for one, everything else for itself.
+///
+/// Read from a text it is one for the names of processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(String);
 
 impl Glob {
+    /// A pattern for other names, if `text` has 1 to `longest` bytes and no control characters.
+    pub(super) fn new(text: &str, longest: usize) -> Option<Self> {
+        let is_name = !text.is_empty() && text.len() <= longest;
+        (is_name && !text.contains(char::is_control)).then(|| Self(text.to_owned()))
+    }
+
+    /// What stands behind its last `*`; all of it, if there is none.
+    pub(super) fn tail(&self) -> &str {
+        self.0.rsplit('*').next().unwrap_or(&self.0)
+    }
+
+    /// The pattern as it was written.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether `name` is such a name, from its first character to its last.
     pub fn matches(&self, name: &str) -> bool {
         let (mut pattern, mut rest) = (self.0.chars(), name.chars());
@@ -48,16 +66,15 @@ impl FromStr for Glob {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() || text.len() > LONGEST || text.contains(char::is_control) {
-            return Err("a name of 1 to 64 bytes is needed, in which * stands for any characters \
-                        and ? for one");
-        }
+        let glob = Self::new(text, LONGEST).ok_or(
+            "a name of 1 to 64 bytes is needed, in which * stands for any characters and ? for one",
+        )?;
         // The kernel cuts names: whoever writes a longer one would wait for ever.
         if text.chars().filter(|c| *c != '*').count() > LONGEST_NAME {
             return Err("the kernel's names have at most 15 bytes, so this matches none: cut it, \
                         or write * for the rest");
         }
-        Ok(Self(text.to_owned()))
+        Ok(glob)
     }
 }
 

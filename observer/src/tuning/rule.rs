@@ -4,8 +4,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Destination, Glob};
-use crate::{clock::WallClock, detect::Kind, model::MonoTime};
+use super::{ContainerGlob, Destination, Glob, UnitGlob};
+use crate::{cgroup::Place, clock::WallClock, detect::Kind, model::MonoTime};
 
 /// Most rules. Chosen: 500 open findings that each ask all of them cost less than a millisecond.
 pub const MOST_RULES: usize = 100;
@@ -18,6 +18,10 @@ pub struct Rule<T = MonoTime> {
     pub kinds: Vec<Kind>,
     /// By processes of these names: of the process that the finding names.
     pub comm: Option<Glob>,
+    /// Of processes in these systemd units.
+    pub unit: Option<UnitGlob>,
+    /// Of processes in these containers.
+    pub container: Option<ContainerGlob>,
     /// Where the other end is one of these. What has no other end does not match.
     pub destination: Option<Destination>,
     /// What then.
@@ -44,7 +48,21 @@ impl<T> Rule<T> {
         self.kinds.is_empty() || self.kinds.contains(&kind)
     }
 
-    /// Whether it is about a process of the name `comm` towards `remote`.
+    /// Whether it names a unit or a container.
+    pub fn has_place(&self) -> bool {
+        self.unit.is_some() || self.container.is_some()
+    }
+
+    /// Whether it is about processes that run there. What has no unit or no container is not met by
+    /// a rule that names one.
+    pub fn is_at(&self, place: &Place) -> bool {
+        let Place { unit, container } = place;
+        let is_in = |it: &UnitGlob| unit.as_ref().is_some_and(|unit| it.matches(unit));
+        let inside = |it: &ContainerGlob| container.as_ref().is_some_and(|name| it.matches(name));
+        self.unit.as_ref().is_none_or(is_in) && self.container.as_ref().is_none_or(inside)
+    }
+
+    /// Whether it is about a process of the name `comm` towards `remote`, wherever it may run.
     pub fn matches(&self, comm: &str, remote: Option<SocketAddr>) -> bool {
         let reaches = |it: &Destination| remote.is_some_and(|remote| it.contains(remote));
         self.destination.as_ref().is_none_or(reaches)
@@ -77,10 +95,11 @@ impl Rule<Timestamp> {
     /// The rule with its end on the clock of the kernel's records. That clock stands still while
     /// the host is suspended: a rule lasts longer by such times.
     pub fn timed(self, clock: WallClock) -> Rule {
-        let act = match self.act {
+        let Self { kinds, comm, unit, container, destination, act } = self;
+        let act = match act {
             Act::Budget(budget) => Act::Budget(budget),
             Act::Ignore { reason, until } => Act::Ignore { reason, until: clock.moment(until) },
         };
-        Rule { kinds: self.kinds, comm: self.comm, destination: self.destination, act }
+        Rule { kinds, comm, unit, container, destination, act }
     }
 }

@@ -3,8 +3,8 @@
 'use strict';
 
 const net = require('node:net');
-const readline = require('node:readline');
 const { claims, fromSocket } = require('./claims');
+const orders = require('./orders');
 
 // How often it says what it has.
 const PERIOD_MS = 500;
@@ -43,7 +43,7 @@ async function put() {
   counts = await daemon.put([...registry.values()]);
 }
 
-const verbs = {
+orders({
   fleet: async (count, port) => {
     for (let n = 0; n < Number(count); n += 1) await session(port, `dev-${n}`, `dev-${n}`);
   },
@@ -77,19 +77,4 @@ const verbs = {
       sockets.get(id).destroy();
     }),
   exit: () => process.exit(0),
-};
-
-readline
-  .createInterface({ input: process.stdin })
-  .on('line', async (line) => {
-    const [verb, ...words] = line.split(' ');
-    try {
-      const value = await verbs[verb](...words);
-      process.stdout.write(value === undefined ? 'ok\n' : `ok ${value}\n`);
-    } catch (error) {
-      process.stdout.write(`error ${verb}: ${error}\n`);
-    }
-  })
-  .on('close', () => process.exit(0));
-
-process.stdout.write('ready\n');
+});

@@ -45,7 +45,7 @@ impl Program {
         let mut command = match start {
             Start::Node(script, arguments) => {
                 let mut command = mortal(Path::new("node"));
-                command.env("NODE_PATH", target().join("corpus/node_modules"));
+                command.env("NODE_PATH", node_modules());
                 command.arg(servers::sources().join("node").join(script)).arg(text(server));
                 command.args(arguments);
                 command
@@ -181,6 +181,11 @@ fn compile(source: &str, into: &TempDir) -> PathBuf {
         .expect("a C compiler is there: it links this test");
     assert!(made.status.success(), "{source}: {}", String::from_utf8_lossy(&made.stderr));
     program
+}
+
+/// Where `cargo xtask setup` puts the packages of Node.js.
+pub(crate) fn node_modules() -> PathBuf {
+    target().join("corpus/node_modules")
 }
 
 /// Cargo's target directory: this test is `target/PROFILE/deps/TEST`.

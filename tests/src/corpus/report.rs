@@ -23,7 +23,6 @@ pub struct Report(Vec<Outcome>);
 struct OfKind {
     cases: usize,
     met: usize,
-    pending: usize,
     false_findings: usize,
     findings: usize,
     latencies: Vec<Duration>,
@@ -57,7 +56,6 @@ impl Report {
                 let of_kind = kinds.entry(answer.expect.kind.to_owned()).or_default();
                 of_kind.cases += 1;
                 of_kind.met += usize::from(answer.complaint.is_none());
-                of_kind.pending += usize::from(answer.is_pending() && answer.complaint.is_some());
                 of_kind.findings += answer.found;
                 of_kind.latencies.extend(&answer.latencies);
             }
@@ -73,7 +71,7 @@ impl Report {
 impl Outcome {
     /// What is to be said of it, each in a few words.
     fn words(&self) -> Vec<String> {
-        let complaints = self.answers.iter().filter(|it| !it.is_pending()).filter_map(|it| {
+        let complaints = self.answers.iter().filter_map(|it| {
             it.complaint.as_ref().map(|complaint| format!("{} {complaint}", it.expect.kind))
         });
         let strays = self.false_findings.iter().map(|(kind, text)| format!("false {kind}: {text}"));
@@ -83,12 +81,7 @@ impl Outcome {
     }
 
     fn verdict(&self) -> &'static str {
-        let is_pending = |it: &Answer| it.is_pending() && it.complaint.is_some();
-        match self {
-            _ if !self.is_good() => "FAILED",
-            _ if self.answers.iter().any(is_pending) => "pending",
-            _ => "ok",
-        }
+        if self.is_good() { "ok" } else { "FAILED" }
     }
 }
 
@@ -129,21 +122,19 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\n{:<22} {:>5} {:>8} {:>7} {:>6} {:>9} {:>8} {:>10} {:>10}",
-            "kind", "cases", "findings", "recall", "false", "precision", "pending", "p50", "p99"
+            "\n{:<22} {:>5} {:>8} {:>7} {:>6} {:>9} {:>10} {:>10}",
+            "kind", "cases", "findings", "recall", "false", "precision", "p50", "p99"
         )?;
         for (kind, it) in self.kinds() {
-            let judged = it.cases - it.pending;
-            let recall = share(it.met.min(judged), judged);
+            let recall = share(it.met, it.cases);
             let precision = share(it.findings, it.findings + it.false_findings);
             let late = percentile(&it.latencies, 99).is_some_and(|p99| p99 > PROMISE);
             writeln!(
                 f,
-                "{kind:<22} {:>5} {:>8} {recall:>7} {:>6} {precision:>9} {:>8} {:>10} {:>10}{}",
+                "{kind:<22} {:>5} {:>8} {recall:>7} {:>6} {precision:>9} {:>10} {:>10}{}",
                 it.cases,
                 it.findings,
                 it.false_findings,
-                it.pending,
                 millis(percentile(&it.latencies, 50)),
                 millis(percentile(&it.latencies, 99)),
                 if late { "  later than promised" } else { "" }

@@ -1,10 +1,10 @@
 //! Runs the cases, most of them at once: nearly all of them wait nearly all of the time.
 
+use super::Case;
 use super::lanes::Lanes;
 use super::program::{Program, Word};
 use super::report::Report;
 use super::verdict::{Heard, Outcome};
-use super::{Case, PENDING};
 use crate::watch::Builder;
 use crate::{Event, clock};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -121,11 +121,8 @@ fn play(case: &'static Case, starts: &Lanes) -> Outcome {
 }
 
 fn is_late(case: &Case, begin: Instant, mistake: Option<Instant>) -> bool {
-    // What cannot be found yet is not waited for.
-    let awaited = case.expects.iter().filter(|it| !PENDING.contains(&it.kind));
-    let within = awaited.map(|it| it.within).max().unwrap_or(5);
     match mistake {
-        Some(mistake) => is_past(Some(mistake), Duration::from_secs(within)),
+        Some(mistake) => is_past(Some(mistake), Duration::from_secs(duration(case))),
         None => is_past(Some(begin), PREPARATION),
     }
 }

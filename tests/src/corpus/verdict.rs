@@ -1,6 +1,6 @@
 //! PURE. Compares what was found with what a case expects.
 
-use super::{Case, Expect, Names, PENDING};
+use super::{Case, Expect, Names};
 use crate::{Event, Finding};
 use jiff::Timestamp;
 use observer::detect::Kind;
@@ -43,13 +43,6 @@ pub(super) struct Answer {
     pub(super) complaint: Option<String>,
 }
 
-impl Answer {
-    /// Whether the binary under test is not expected to know it yet.
-    pub(super) fn is_pending(&self) -> bool {
-        PENDING.contains(&self.expect.kind)
-    }
-}
-
 impl Outcome {
     /// One that could not be judged.
     pub(super) fn broken(case: &'static Case, why: String) -> Self {
@@ -89,7 +82,7 @@ impl Outcome {
 
     /// Whether all was found and nothing else.
     pub(super) fn is_good(&self) -> bool {
-        let is_met = |answer: &Answer| answer.complaint.is_none() || answer.is_pending();
+        let is_met = |answer: &Answer| answer.complaint.is_none();
         self.broken.is_none() && self.false_findings.is_empty() && self.answers.iter().all(is_met)
     }
 }

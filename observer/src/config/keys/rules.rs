@@ -21,6 +21,11 @@ destination = "10.0.0.0/8:5432"
 budget = "5m"
 
 [[rules]]
+unit = "nginx.service"
+kinds = ["undrained"]
+budget = "1h"
+
+[[rules]]
 kinds = ["stale-generation"]
 comm = "importer"
 ignore = "the importer is being replaced"
@@ -33,8 +38,8 @@ pub(super) fn section() -> Section {
         name: "rules",
         meaning: "What is allowed to some: a longer or shorter budget, or no finding at all for a \
             while. Of all rules that are about something, the first one in the file counts. Each \
-            has either budget or ignore, and names at least one of kinds, comm and destination; \
-            everything that it names must hold. What a rule ignores is counted: in \
+            has either budget or ignore, and names at least one of kinds, comm, unit, container and \
+            destination; everything that it names must hold. What a rule ignores is counted: in \
             sockwarden_findings_ignored_total, and by `sockwarden leaks`.",
         repeats: Some(EXAMPLE),
         keys: vec![
@@ -53,6 +58,25 @@ pub(super) fn section() -> Section {
                 r#"a name of at most 15 bytes, * for any characters and ? for one; "" for all"#,
                 "The process that the finding names: the kernel's name for it, `ps -o comm`.",
                 "Process numbers do not last.",
+            ),
+            key(
+                "unit",
+                place(worded("pattern").or(""), |it| &mut it.rule.unit),
+                r#""""#,
+                r#"a name that may end in .service or .scope, * for any characters and ? for one; "" for all"#,
+                "The systemd unit in which the process runs that the finding names. It is looked up \
+                    when something is due, and every 10 seconds as long as that lasts; one that \
+                    cannot be told is no unit.",
+                "Many programs share a name: every service in Python is python3.",
+            ),
+            key(
+                "container",
+                place(worded("pattern").or(""), |it| &mut it.rule.container),
+                r#""""#,
+                r#"the first 12 to 64 digits of its id, or an id or a name of LXC with * and ?; "" for all"#,
+                "The container in which the process runs that the finding names, the innermost of \
+                    nested ones. It is looked up as unit is.",
+                "Everything in a container may have any name.",
             ),
             key(
                 "destination",
@@ -192,11 +216,15 @@ mod tests {
         let destination = rules[0].destination.map(|it| it.to_string());
         assert_eq!(destination.as_deref(), Some("10.0.0.0/8:5432"));
         assert_eq!(rules[0].act, Act::Budget(Duration::from_secs(300)));
+        assert_eq!(
+            rules[1].unit.as_ref().map(ToString::to_string).as_deref(),
+            Some("nginx.service")
+        );
         assert_eq!(rules[1].destination, None);
         let until = "2027-01-31T00:00:00Z".parse().expect("invariant: a time");
         let reason = "the importer is being replaced".into();
-        assert_eq!(rules[1].act, Act::Ignore { reason, until });
-        assert_eq!(rules.len(), 2);
+        assert_eq!(rules[2].act, Act::Ignore { reason, until });
+        assert_eq!(rules.len(), 3);
     }
 
     #[test]
@@ -296,13 +324,22 @@ mod tests {
                 ],
             ),
             (
+                "unit = \"nginx\"\nbudget = \"1s\"\n",
+                &["3:1: [[rules]] unit = \"nginx\": it is the name of a service or a scope"],
+            ),
+            (
+                "container = \"3f2a\"\nbudget = \"1s\"\n",
+                &["3:1: [[rules]] container = \"3f2a\": an id is known by its first 12 digits"],
+            ),
+            ("unit = \"\"\nbudget = \"1s\"\n", &["3:1: [[rules]] unit: it would be about"]),
+            (
                 "com = \"a\"\nkinds = [\"ghost\"]\nbudget = \"1s\"\n",
                 &["3:1: [[rules]] com: there is no such key; did you mean comm?"],
             ),
             (
                 "pid = 7\nkinds = [\"ghost\"]\nbudget = \"1s\"\n",
                 &[
-                    "3:1: [[rules]] pid: there is no such key; [[rules]] has kinds, comm, destination",
+                    "3:1: [[rules]] pid: there is no such key; [[rules]] has kinds, comm, unit, container",
                 ],
             ),
         ] {

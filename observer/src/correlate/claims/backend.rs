@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    cgroup::Place,
     claims::{Claim, Counts, Refusal, Stage, Statement},
     correlate::{
         Config, Correlator, Output,
@@ -17,13 +18,15 @@ use crate::{
 pub(super) const PID: u32 = 1;
 
 /// When the story begins.
-const BEGIN: MonoTime = MonoTime::from_nanos(1_000_000_000);
+pub(super) const BEGIN: MonoTime = MonoTime::from_nanos(1_000_000_000);
 
 pub(super) struct Backend {
     pub(super) kernel: Kernel,
     pub(super) correlator: Correlator,
     pub(super) findings: Vec<Finding>,
     pub(super) open: BTreeMap<(Cookie, Kind), Finding>,
+    /// Where processes run that run anywhere, by number.
+    pub(super) places: BTreeMap<u32, Place>,
     /// Records wait in the ring as long as this is set.
     pub(super) is_full: bool,
     records: Vec<KernelEvent>,
@@ -31,13 +34,19 @@ pub(super) struct Backend {
 
 impl Backend {
     pub(super) fn new(processes: u32) -> Self {
+        Self::with(processes, Config::default())
+    }
+
+    /// One under other settings.
+    pub(super) fn with(processes: u32, config: Config) -> Self {
         let kernel = Kernel::new(processes);
-        let correlator = Correlator::new(Config::default(), kernel.now);
+        let correlator = Correlator::new(config, kernel.now);
         let mut backend = Self {
             kernel,
             correlator,
             findings: Vec::new(),
             open: BTreeMap::new(),
+            places: BTreeMap::new(),
             is_full: false,
             records: Vec::new(),
         };
@@ -146,6 +155,10 @@ impl Backend {
                 Output::SnapshotWanted(_) => {
                     // All records up to its end go first.
                     self.drain();
+                    for process in self.correlator.take_places_wanted() {
+                        let place = self.places.get(&process.pid).cloned().unwrap_or_default();
+                        self.correlator.handle_place(process, place);
+                    }
                     self.correlator.handle_snapshot(self.kernel.snapshot());
                 }
                 Output::Finding(finding) => self.note(finding),

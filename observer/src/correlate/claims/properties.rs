@@ -7,10 +7,15 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 
-use super::backend::{Backend, claim};
+use super::backend::{BEGIN, Backend, PID, claim};
 use crate::{
-    claims::Statement, correlate::kernel_model::Op, detect::Kind, incident::FindingEvent,
+    cgroup::Place,
+    claims::Statement,
+    correlate::{Config, kernel_model::Op},
+    detect::Kind,
+    incident::FindingEvent,
     model::Cookie,
+    tuning::{Act as RuleAct, Rule},
 };
 
 /// How late the backend notices what its sockets do, at the most.
@@ -88,9 +93,9 @@ enum Todo {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(rules: Vec<Rule>) -> Self {
         let mut model = Self {
-            backend: Backend::new(2),
+            backend: Backend::with(2, Config { rules, ..Config::default() }),
             now: 0,
             registry: BTreeMap::new(),
             history: Vec::new(),
@@ -292,7 +297,7 @@ proptest! {
     fn late_and_reordered_words_raise_nothing_wrong_and_the_end_is_the_truth(
         acts in vec(act(), 1..60),
     ) {
-        let mut model = Model::new();
+        let mut model = Model::new(Vec::new());
         for act in acts {
             model.act(act);
         }
@@ -305,5 +310,41 @@ proptest! {
         prop_assert_eq!(model.backend.open(), model.truth());
         model.backend.put(&[]).at(model.now + 100);
         prop_assert_eq!(model.backend.open(), []);
+    }
+    #[test]
+    fn a_rule_silences_until_its_end_and_counts_what_would_be_open(
+        acts in vec(act(), 1..60),
+        of_unit in any::<bool>(),
+    ) {
+        // Longer than any story.
+        let until = BEGIN.after(Duration::from_secs(600));
+        let act = RuleAct::Ignore { reason: "it is being mended".into(), until };
+        let unit = of_unit.then(|| "a.service".parse().expect("invariant: a pattern"));
+        let kinds = Kind::OF_REGISTRY.to_vec();
+        let rule =
+            Rule { kinds, comm: None, unit, container: None, destination: None, act };
+        let mut model = Model::new(vec![rule]);
+        let place = Place { unit: Some("a.service".into()), container: None };
+        model.backend.places.insert(PID, place);
+        for act in acts {
+            model.act(act);
+        }
+        model.pass(model.now + 3_000);
+        let settle = |model: &mut Model| {
+            for _ in 0..3 {
+                model.act(Act::Put { delay: 0 });
+                model.pass(model.now + 2_500);
+            }
+        };
+        settle(&mut model);
+        prop_assert_eq!(model.backend.told(), [""; 0]);
+        // What is ignored asks for no snapshot: the next one by itself shows it.
+        model.pass(model.now + 10_000);
+        let ignored = model.backend.correlator.ignored();
+        prop_assert_eq!(ignored, model.truth().len());
+        model.pass(600_100);
+        settle(&mut model);
+        prop_assert_eq!(model.backend.open(), model.truth());
+        prop_assert_eq!(model.backend.correlator.ignored(), 0);
     }
 }

@@ -1,5 +1,7 @@
 //! What rules do to stories of which the outcome is known.
 
+mod places;
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
@@ -14,7 +16,7 @@ use crate::{
     detect::{Budgets, Kind},
     incident::{ClearReason, Detail, Evidence, Finding, FindingEvent, Subject},
     model::{Comm, Cookie, KernelEvent, MonoTime, ProcessKey},
-    trends::Suspicion,
+    trends::{Fleet, Suspicion},
     tuning::{Act, Rule},
 };
 
@@ -33,7 +35,8 @@ fn ignore(comm: &str, until: MonoTime) -> Rule {
 
 fn rule(comm: &str, kinds: &[Kind], act: Act) -> Rule {
     let comm = Some(comm.parse().expect("invariant: a pattern"));
-    Rule { kinds: kinds.to_vec(), comm, destination: SERVER.parse().ok(), act }
+    let (kinds, destination) = (kinds.to_vec(), SERVER.parse().ok());
+    Rule { kinds, comm, unit: None, container: None, destination, act }
 }
 
 /// The start of all stories.
@@ -351,6 +354,24 @@ fn a_rule_that_comes_clears_what_a_process_does() {
     assert!(cleared[0].message.ends_with("a rule ignores it: it is being mended"));
     assert_eq!(correlator.ignored_by_kind()[&Kind::Overgrowth], 1);
     assert_eq!(judged(&mut correlator, &[overgrowth()], 40)[0].event, FindingEvent::Opened);
+}
+
+#[test]
+fn how_many_connections_the_pool_has_is_its_own_business() {
+    for (pid, expected) in [(2, vec![Kind::Overgrowth]), (1, vec![])] {
+        let mut config = Config::default();
+        let broker = SERVER.parse().expect("invariant: an address");
+        config.thresholds.fleets = vec![Fleet { broker, devices: 1 }];
+        let mut live = Live::new(config, 2, Way::default());
+        live.correlator.follow_registry(pid);
+        for _ in 0..9 {
+            live.run(SECOND, Op::Connect(0));
+            live.run(Duration::ZERO, Op::Answer(0));
+        }
+        live.pass(at(300));
+        let open = live.correlator.open_incidents().map(|it| it.finding.kind);
+        assert_eq!(open.collect::<Vec<_>>(), expected, "the pool is in process {pid}");
+    }
 }
 
 #[test]

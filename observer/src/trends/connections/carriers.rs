@@ -31,3 +31,45 @@ impl Carriers {
 fn key(connection: &Connection) -> Option<(Session, MonoTime, Cookie)> {
     Some((connection.session()?, connection.named?, connection.cookie))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_successor_said_the_same_last_after_the_ended_one_and_before_its_end() {
+        let all = [(1, "a", 10), (2, "a", 20), (3, "a", 30), (4, "b", 25), (5, "a", 30)];
+        let mut carriers = Carriers::default();
+        for (cookie, client, named) in all {
+            carriers.insert(&Connection::example(cookie, client, named));
+        }
+        for (client, named, at, expected) in [
+            ("a", 9, 9, None),
+            ("a", 9, 10, Some(1)),
+            ("a", 10, 19, None),
+            ("a", 10, 20, Some(2)),
+            ("a", 10, 29, Some(2)),
+            ("a", 10, 30, Some(5)),
+            ("a", 10, 99, Some(5)),
+            ("a", 30, 99, None),
+            ("a", 31, 99, None),
+            ("b", 1, 24, None),
+            ("b", 1, 99, Some(4)),
+            ("c", 1, 99, None),
+            ("", 1, 99, None),
+        ] {
+            let ended = Connection::example(9, client, named);
+            let found = carriers.successor(&ended, MonoTime::from_nanos(at)).map(|it| it.0);
+            assert_eq!(found, expected, "{client} of {named} ended at {at}");
+        }
+        carriers.remove(&Connection::example(5, "a", 30));
+        let ended = Connection::example(9, "a", 10);
+        assert_eq!(carriers.successor(&ended, MonoTime::from_nanos(99)), Some(Cookie(3)));
+        let elsewhere = Connection { remote: ([10, 0, 0, 9], 1_883).into(), ..ended };
+        assert_eq!(
+            carriers.successor(&elsewhere, MonoTime::from_nanos(99)),
+            None,
+            "another broker"
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, ops::Range, time::Duration};
 
 use super::{
-    Duels,
+    Duels, SOON, WINDOW,
     model::{Chance, Client, Server, World},
 };
 use crate::{
@@ -11,7 +11,10 @@ use crate::{
     incident::Detail,
     model::{KernelEvent, MonoTime, ProcessKey},
     table::{Limits, Table},
-    trends::{Suspicion, Thresholds, View, connections::Connections},
+    trends::{
+        Suspicion, Thresholds, View,
+        connections::{Connection, Connections, End, Step},
+    },
 };
 
 const MS: u64 = 1_000;
@@ -385,4 +388,54 @@ fn many_destinations_do_not_grow_without_end() {
     let remote = SocketAddr::from(([10, 0, 0, 1], 10_000));
     let place = (ProcessKey { pid: 1, start_ns: 1 }, remote);
     assert!(follower.duels.places.follows(&place), "the newest has its place");
+}
+
+/// Two connections with a client id to one broker, and the end of the older one by the peer: how
+/// many take-overs that is.
+fn ended_after(delay: Duration, end: End, is_cut: bool) -> u64 {
+    let mut connections = Connections::default();
+    let mut duels = Duels::default();
+    let older = Connection { is_cut, ..Connection::example(1, "a", 10) };
+    let named = MonoTime::from_nanos(20);
+    connections.carry(Connection { is_cut, ..Connection::example(2, "a", named.nanos()) });
+    let mut count = 0;
+    // A client id counts when it has lost twice.
+    for _ in 0..2 {
+        duels.step(Step::Ended(end), &older, &connections, named.after(delay));
+        let all = duels.takeovers.duels(named.after(delay), 1);
+        count = all.first().map_or(0, |(_, duel)| duel.takeovers);
+    }
+    count
+}
+
+#[test]
+fn an_end_by_the_peer_soon_after_a_newer_connect_is_a_take_over() {
+    let moment = Duration::from_nanos(1);
+    assert_eq!(ended_after(Duration::ZERO, End::ByPeer, false), 2);
+    assert_eq!(ended_after(SOON, End::ByPeer, false), 2);
+    assert_eq!(ended_after(SOON + moment, End::ByPeer, false), 0);
+    assert_eq!(ended_after(Duration::ZERO, End::ByPeer, true), 0, "it may be another client");
+    for end in [End::ByUs, End::Failed, End::Unseen] {
+        assert_eq!(ended_after(Duration::ZERO, end, false), 0, "{end:?}");
+    }
+}
+
+#[test]
+fn a_take_over_counts_for_half_a_minute_and_a_place_is_told_once() {
+    let mut connections = Connections::default();
+    let mut follower = Follower::new();
+    connections.carry(Connection::example(2, "a", 20));
+    let older = Connection::example(1, "a", 10);
+    for _ in 0..9 {
+        follower.duels.step(
+            Step::Ended(End::ByPeer),
+            &older,
+            &connections,
+            MonoTime::from_nanos(20),
+        );
+    }
+    assert_eq!(follower.suspicions(MonoTime::from_nanos(20)).len(), 1);
+    let last = MonoTime::from_nanos(20).after(WINDOW);
+    assert_eq!(follower.suspicions(MonoTime::from_nanos(last.nanos() - 1)).len(), 1);
+    assert_eq!(follower.suspicions(last), []);
 }

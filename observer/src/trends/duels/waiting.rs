@@ -59,3 +59,81 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const END: MonoTime = MonoTime::from_nanos(5_000_000_000);
+
+    fn named(client: &str, named: u64) -> Connection {
+        Connection::example(named, client, named)
+    }
+
+    #[test]
+    fn a_connect_between_the_older_one_and_its_end_is_the_cause() {
+        for (older, newer, is_cause) in [
+            (10, 11, true),
+            (10, END.nanos(), true),
+            (10, END.nanos() + 1, false),
+            (10, 10, false),
+            (10, 9, false),
+        ] {
+            let mut waiting = Waiting::default();
+            waiting.push(&named("a", older), END);
+            assert_eq!(waiting.ended_by(&named("b", newer), END), None, "another client");
+            let found = waiting.ended_by(&named("a", newer), END);
+            assert_eq!(found.is_some(), is_cause, "{older} {newer}");
+            assert_eq!(found.map(|(_, at)| at), is_cause.then_some(END));
+            // It ends one connection.
+            let again = waiting.ended_by(&named("a", 11), END);
+            assert_eq!(again.is_some(), !is_cause, "{older} {newer}");
+        }
+    }
+
+    #[test]
+    fn an_end_waits_for_so_long_and_no_longer() {
+        for (wait, waits) in [(LATE, true), (LATE + Duration::from_nanos(1), false)] {
+            let mut waiting = Waiting::default();
+            waiting.push(&named("a", 10), END);
+            let found = waiting.ended_by(&named("a", 11), END.after(wait));
+            assert_eq!(found.is_some(), waits, "{wait:?}");
+        }
+    }
+
+    #[test]
+    fn the_newer_end_of_a_session_outlives_the_older_one() {
+        let mut waiting = Waiting::default();
+        waiting.push(&named("a", 10), END);
+        let later = END.after(LATE / 2);
+        waiting.push(&named("a", 20), later);
+        // The first one is expired by now.
+        let found = waiting.ended_by(&named("a", 30), END.after(LATE + LATE / 4));
+        assert_eq!(
+            found.map(|(older, at)| (older.named, at)),
+            Some((Some(MonoTime::from_nanos(20)), later))
+        );
+    }
+
+    #[test]
+    fn only_so_many_wait_and_there_is_room_again_later() {
+        let mut waiting = Waiting::default();
+        for number in 0..=MOST {
+            waiting.push(&named(&number.to_string(), 10), END);
+        }
+        let last = named(&MOST.to_string(), 11);
+        assert_eq!(waiting.ended_by(&last, END), None, "it found no room");
+        assert!(waiting.ended_by(&named(&(MOST - 1).to_string(), 11), END).is_some());
+        let later = END.after(LATE * 2);
+        waiting.push(&named(&MOST.to_string(), 10), later);
+        assert!(waiting.ended_by(&last, later).is_some());
+        assert_eq!((waiting.ended.len(), waiting.order.len()), (0, 1), "the others are forgotten");
+    }
+
+    #[test]
+    fn who_has_no_session_does_not_wait() {
+        let mut waiting = Waiting::default();
+        waiting.push(&Connection { is_cut: true, ..named("a", 10) }, END);
+        assert_eq!((waiting.ended.len(), waiting.order.len()), (0, 0));
+    }
+}
