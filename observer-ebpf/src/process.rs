@@ -42,6 +42,23 @@ pub(crate) fn watch_flags(tgid: u32) -> u32 {
     unsafe { WATCHED.get(&tgid) }.map_or(0, |flags| *flags)
 }
 
+/// Whether call stacks are taken of this process, which is watched.
+#[inline(always)]
+pub(crate) fn gives_stacks(tgid: u32) -> bool {
+    config!(stacks) != 0 || watch_flags(tgid) & watch::STACKS != 0
+}
+
+/// Where the running thread's stack ends in user space.
+#[inline(always)]
+pub(crate) fn user_stack_pointer() -> u64 {
+    // SAFETY: As for `system_call`.
+    let regs = unsafe {
+        let task: *mut task_struct = bpf_get_current_task_btf();
+        bpf_task_pt_regs(task) as *const u8
+    };
+    load(regs, offset!(regs_stack))
+}
+
 /// Start of the current process since boot, nanoseconds.
 #[inline(always)]
 pub(crate) fn current_start_ns() -> u64 {

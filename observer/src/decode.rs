@@ -5,8 +5,10 @@
 //! of `observer_ebpf::{record, row}`, which have no padding, so fields follow each other.
 
 mod connect;
+mod stack;
 mod walk;
 
+pub use stack::stack;
 pub use walk::{Walked, port_row, walked};
 
 use std::{

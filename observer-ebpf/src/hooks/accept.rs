@@ -7,10 +7,10 @@ use observer_ebpf::{
     record::{SocketRef, call, errno, kind},
 };
 
-use super::syscall;
+use super::{stacks, syscall};
 use crate::{
     emit::{emit, header},
-    process::{current_start_ns, current_tgid, is_watched, report_refusal},
+    process::{current_start_ns, current_tgid, gives_stacks, is_watched, report_refusal},
     sock,
 };
 
@@ -39,6 +39,9 @@ pub fn accept(ctx: TracePointContext) -> u32 {
                 references: 0,
             },
         );
+        if cookie != 0 && gives_stacks(tgid) {
+            stacks::take(&ctx, tgid, cookie);
+        }
     }
     0
 }

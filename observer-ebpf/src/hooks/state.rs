@@ -13,12 +13,13 @@ use observer_ebpf::{
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
+use super::stacks;
 use crate::{
     emit::{emit, header},
     maps::{Listener, config},
     process::{
         closing_descriptor, connecting_descriptor, current_comm, current_start_ns, current_tgid,
-        is_watched, report_refusal,
+        gives_stacks, is_watched, report_refusal,
     },
     sock::{self, bytes},
     watch,
@@ -131,6 +132,9 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         };
         emit(Counter::RingState, brief);
         return Some(());
+    }
+    if new == SYN_SENT && gives_stacks(tgid) {
+        stacks::take(ctx, tgid, cookie);
     }
     emit(
         Counter::RingState,

@@ -39,7 +39,7 @@ impl<W: Write> Human<W> {
         Self { out, palette, zone, transitions, explain: false, lines: 0 }
     }
 
-    /// Whether a finding that opens is followed by what happened to its socket.
+    /// Whether a finding that opens is followed by what happened to its socket, and its call stack.
     pub(crate) fn explain(self, explain: bool) -> Self {
         Self { explain, ..self }
     }
@@ -102,11 +102,21 @@ impl<W: Write> Human<W> {
                 self.history(finding)?;
             }
         }
+        if self.explain && finding.event != FindingEvent::Cleared {
+            self.stack(finding)?;
+        }
         Ok(())
     }
 
     fn history(&mut self, finding: &Finding) -> io::Result<()> {
         for line in finding.proof.story(finding.time) {
+            writeln!(self.out, "{}", self.palette.faint(&format!("{:42}{line}", "")))?;
+        }
+        Ok(())
+    }
+
+    fn stack(&mut self, finding: &Finding) -> io::Result<()> {
+        for line in finding.proof.stack.iter().flat_map(|named| named.lines()) {
             writeln!(self.out, "{}", self.palette.faint(&format!("{:42}{line}", "")))?;
         }
         Ok(())
@@ -159,6 +169,9 @@ impl<W: Write> Human<W> {
             "\n{verdict}; {} sockets watched, {} changes of state seen, {lost}",
             summary.sockets, summary.transitions
         )?;
+        for group in &summary.sites {
+            writeln!(self.out, "{}", self.palette.caution(&group.text()))?;
+        }
         for rule in &summary.ignored_by_rule {
             let noun = if rule.findings == 1 { "finding" } else { "findings" };
             let reason = escape::short(&rule.reason, REASON);
@@ -191,6 +204,10 @@ impl<W: Write> Sink for Human<W> {
             Report::Finding(finding) => self.finding(finding, clock),
             Report::Loss { cause, lost } if cause == Counter::ConnectNotRead.name() => {
                 let line = format!("{lost} MQTT client ids could not be read ({cause})");
+                writeln!(self.out, "{}", self.palette.faint(&line))
+            }
+            Report::Loss { cause, lost } if cause == Counter::StackNotTaken.name() => {
+                let line = format!("{lost} call stacks could not be taken ({cause})");
                 writeln!(self.out, "{}", self.palette.faint(&line))
             }
             Report::Loss { cause, lost } => {
