@@ -158,6 +158,8 @@ struct View<'a> {
     /// Programs by the start of their mapping.
     programs: HashMap<u64, Option<Arc<Program>>>,
     perf_map: Option<PerfMap>,
+    /// A file that the process runs could not be opened.
+    is_refused: bool,
 }
 
 impl Namer {
@@ -177,6 +179,7 @@ impl Namer {
             maps: Maps::parse(&text),
             programs: HashMap::new(),
             perf_map: None,
+            is_refused: false,
         };
         let top = Top { stack_pointer: question.stack_pointer, words: question.words };
         let maps = view.maps.clone();
@@ -195,7 +198,8 @@ impl Namer {
             frames.extend(view.name(address, &self.symbolizer, &mut self.files));
         }
         let used = walked.used.iter().map(|used| (used.index, used.is_relative)).collect();
-        Reply { named: site::judge(frames, &walked), used, is_refused: false }
+        let is_refused = view.is_refused;
+        Reply { named: site::judge(frames, &walked, is_refused), used, is_refused }
     }
 }
 
@@ -243,8 +247,9 @@ impl View<'_> {
             return known.clone();
         }
         let wish = Wish::File { start: mapping.start, end: mapping.end };
-        let file = open(self.opener, self.process, wish).ok();
-        let program = file.and_then(|file| Program::look(file, files));
+        let file = open(self.opener, self.process, wish);
+        self.is_refused |= file.as_ref().is_err_and(is_refusal);
+        let program = file.ok().and_then(|file| Program::look(file, files));
         self.programs.insert(mapping.start, program.clone());
         program
     }
@@ -346,8 +351,12 @@ fn inner_number(status: &[u8]) -> Option<u32> {
     numbers.split_whitespace().next_back()?.parse().ok()
 }
 
+fn is_refusal(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
 fn refused(error: &io::Error) -> Reply {
-    let is_refused = error.kind() == io::ErrorKind::PermissionDenied;
+    let is_refused = is_refusal(error);
     let note = match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "the program could not be looked at: sockwarden has no CAP_SYS_PTRACE".to_owned()

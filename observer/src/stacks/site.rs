@@ -86,6 +86,10 @@ const NODE: &str = "Node connects after DNS and process.nextTick: the caller is 
     `node --perf-basic-prof --interpreted-frames-native-stack` names the JavaScript frames; the \
     place of the acquire must come from the program (Error().stack)";
 
+/// The same where its JavaScript functions have names.
+const NODE_NAMED: &str = "Node connects after DNS and process.nextTick: the caller is not on the \
+    stack. The place of the acquire must come from the program (Error().stack)";
+
 const PYTHON: &str = "Python's own functions are not on the stack; from 3.12 on `python3 -X perf` \
     puts them there";
 
@@ -97,21 +101,30 @@ const OTHER: &str = "it was connected by an interpreter, whose script is not on 
 const NO_FRAME_POINTERS: &str = "the callers above are not known: no frame pointers (build with \
     -fno-omit-frame-pointer / -C force-frame-pointers=yes)";
 
-const DOUBTFUL: &str = "the innermost caller may be missing: its file has no unwind table";
+const DOUBTFUL: &str = "the innermost caller may be missing: the file that called the kernel has no \
+    unwind table";
+
+const NO_FILES: &str = "the files of the program could not be opened, so that functions have no \
+    names and the innermost caller may be missing: sockwarden has no CAP_CHECKPOINT_RESTORE";
 
 const NOT_OWN: &str = "no function of the program itself is on the stack";
 
-/// Puts a stack that was walked together with its names.
-pub fn judge(frames: Vec<Frame>, walked: &Walked) -> Named {
+/// Puts a stack that was walked together with its names. `is_refused`: files could not be opened.
+pub fn judge(frames: Vec<Frame>, walked: &Walked, is_refused: bool) -> Named {
     let interpreter = frames.iter().find_map(|frame| interpreter(frame));
+    let is_script = |frame: &Frame| frame.function.as_deref().is_some_and(is_script);
+    let has_scripts = frames.iter().any(is_script);
+    // The C library calls main and the first function of a thread: above it is nothing.
+    let is_whole = !walked.is_cut || frames.len() > 1 && frames.last().is_some_and(is_between);
     let is_own = |frame: &Frame| !is_between(frame) && self::interpreter(frame).is_none();
     let site = frames.iter().position(is_own);
     let note = match (site, interpreter) {
+        (None, Some(Interpreter { note: NODE, .. })) if has_scripts => Some(NODE_NAMED),
         (None, Some(interpreter)) => Some(interpreter.note),
-        (None, None) if walked.is_cut => Some(NO_FRAME_POINTERS),
-        (None, None) => Some(NOT_OWN),
+        (_, None) if is_refused => Some(NO_FILES),
         (Some(_), _) if walked.is_doubtful => Some(DOUBTFUL),
-        (Some(_), None) if walked.is_cut => Some(NO_FRAME_POINTERS),
+        (_, None) if !is_whole => Some(NO_FRAME_POINTERS),
+        (None, None) => Some(NOT_OWN),
         (Some(_), _) => None,
     };
     Named { frames, site, note: note.map(str::to_owned) }
@@ -147,11 +160,14 @@ fn is_between(frame: &Frame) -> bool {
 }
 
 fn is_of_runtime(function: &str) -> bool {
-    let is_nodes = || {
-        let script = function.starts_with("JS:") || function.starts_with("LazyCompile:");
-        script && (function.contains(" node:") || !function.contains('/'))
-    };
+    let is_nodes =
+        || is_script(function) && (function.contains(" node:") || !function.contains('/'));
     FUNCTIONS.iter().any(|prefix| function.starts_with(prefix)) || is_nodes()
+}
+
+/// Whether V8 named it as a function of JavaScript.
+fn is_script(function: &str) -> bool {
+    function.starts_with("JS:") || function.starts_with("LazyCompile:")
 }
 
 #[cfg(test)]
@@ -163,16 +179,19 @@ mod tests {
         Frame { function: text(function), module: text(module), ..Frame::default() }
     }
 
-    fn judged(frames: &[(&str, &str)], is_cut: bool, is_doubtful: bool) -> (Option<usize>, String) {
+    /// Functions with their modules.
+    type Frames<'a> = &'a [(&'a str, &'a str)];
+
+    fn judged(frames: Frames<'_>, is_cut: bool, is_doubtful: bool) -> (Option<usize>, String) {
         let frames = frames.iter().map(|(function, module)| frame(function, module)).collect();
-        let named = judge(frames, &Walked { is_cut, is_doubtful, ..Walked::default() });
+        let named = judge(frames, &Walked { is_cut, is_doubtful, ..Walked::default() }, false);
         (named.site, named.note.unwrap_or_default())
     }
 
     #[test]
     fn the_site_is_the_first_function_of_the_program() {
         let (c, m) = ("/lib/x86_64-linux-gnu/libc.so.6", "/opt/m");
-        let cases: [(&[(&str, &str)], Option<usize>); 9] = [
+        let cases: [(Frames<'_>, Option<usize>); 9] = [
             (&[("__connect", c), ("lease", m), ("main", m)], Some(1)),
             (&[("", c), ("", m)], Some(1)),
             (&[("connect", "/opt/static"), ("lease", "/opt/static")], Some(1)),
@@ -215,7 +234,7 @@ mod tests {
             ("JS:~internalConnect node:net:1027:25", ""),
             ("JS:~processTicksAndRejections node:internal/process/task_queues:67:35", ""),
         ];
-        assert_eq!(judged(&scripts, true, true), (None, NODE.to_owned()));
+        assert_eq!(judged(&scripts, true, true), (None, NODE_NAMED.to_owned()));
         let own = [("uv__tcp_connect", node), ("JS:*lease /app/pool.js:3:10", "")];
         assert_eq!(judged(&own, false, false), (Some(1), String::new()));
         let python = [("sock_connect", "/usr/bin/python3.11")];
@@ -233,6 +252,14 @@ mod tests {
         let libc = [("connect", "/lib/libc.so.6")];
         assert_eq!(judged(&libc, true, false), (None, NO_FRAME_POINTERS.to_owned()));
         assert_eq!(judged(&libc, false, false), (None, NOT_OWN.to_owned()));
+        let whole = [libc[0], one[0], libc[0]];
+        assert_eq!(
+            judged(&whole, true, false),
+            (Some(1), String::new()),
+            "it ends where all begin"
+        );
+        let refused = judge(vec![frame("", m)], &Walked::default(), true);
+        assert_eq!((refused.site, refused.note.as_deref()), (Some(0), Some(NO_FILES)));
         assert_eq!(judged(&[], true, false).0, None);
     }
 }

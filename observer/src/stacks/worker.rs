@@ -101,15 +101,18 @@ fn work(opener: &Opener, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let started = match helper.take() {
-            Some(helper) => Ok(helper),
-            None => opener.socket().and_then(Helper::start),
+        // One that another file has ended, or that was ended by somebody, says so only now.
+        let reply = match helper.as_mut().map(|helper| helper.ask(&job)) {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(_)) | None => {
+                helper = None;
+                opener.socket().and_then(Helper::start).and_then(|mut started| {
+                    let reply = started.ask(&job)?;
+                    helper = Some(started);
+                    Ok(reply)
+                })
+            }
         };
-        let reply = started.and_then(|mut it| {
-            let reply = it.ask(&job)?;
-            helper = Some(it);
-            Ok(reply)
-        });
         let reply = reply.unwrap_or_else(|error| {
             Reply::without(format!("the stack could not be named: {error}"))
         });
