@@ -461,7 +461,7 @@ impl Observer {
                         let is_opened = finding.event == FindingEvent::Opened;
                         self.prove(&mut finding, is_opened, clock);
                         if finding.event == FindingEvent::Opened {
-                            self.arm(finding.process, finding.time);
+                            self.arm(&finding, finding.time);
                             *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
                         }
                         sink.report(Report::Finding(&finding), clock)?;

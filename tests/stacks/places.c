@@ -16,19 +16,20 @@
 
 static struct sockaddr_in to;
 
-/* What follows the call is there so that it is no jump. */
-#define AFTER __asm__ volatile("" ::: "memory")
+/* What follows the call is there so that it is no jump, and that no function is the same as another:
+ * compilers put those together. */
+#define AFTER(name) __asm__ volatile("/* " name " */" ::: "memory")
 
 static __attribute__((noinline)) void first(void) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&to, sizeof to)) exit(1); /* at first */
-    AFTER;
+    AFTER("first");
 }
 
 static __attribute__((noinline)) void second(void) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(fd, (struct sockaddr *)&to, sizeof to)) exit(1); /* at second */
-    AFTER;
+    AFTER("second");
 }
 
 /* More on the stack than anybody takes along. */
@@ -37,12 +38,12 @@ static __attribute__((noinline)) void deep(void) {
     much[0] = 1;
     first();
     much[4095] = much[0];
-    AFTER;
+    AFTER("deep");
 }
 
 static __attribute__((noinline)) void serve(int listener) {
     if (accept(listener, NULL, NULL) < 0) exit(1); /* at serve */
-    AFTER;
+    AFTER("serve");
 }
 
 static void *idle(void *nothing) {

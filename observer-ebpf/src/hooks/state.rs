@@ -19,7 +19,7 @@ use crate::{
     maps::{Listener, config},
     process::{
         closing_descriptor, connecting_descriptor, current_comm, current_start_ns, current_tgid,
-        gives_stacks, is_watched, report_refusal,
+        gives_stacks, is_watched_for, report_refusal, watch_flags,
     },
     sock::{self, bytes},
     watch,
@@ -57,10 +57,11 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         return None;
     }
     let tgid = current_tgid();
+    let watch_flags = if by_owner { watch_flags(tgid) } else { 0 };
     let ends = sock::ends(sk)?;
     if !is_known {
-        let is_wanted =
-            by_owner && is_watched(tgid) || is_accepted && watch::is_listening(ends.place());
+        let is_wanted = by_owner && is_watched_for(watch_flags)
+            || is_accepted && watch::is_listening(ends.place());
         if !is_wanted && !watch::is_on_port(ends.local_port, ends.remote_port) {
             return None;
         }
@@ -133,7 +134,7 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         emit(Counter::RingState, brief);
         return Some(());
     }
-    if new == SYN_SENT && gives_stacks(tgid) {
+    if new == SYN_SENT && gives_stacks(watch_flags) {
         stacks::take(ctx, tgid, cookie);
     }
     emit(

@@ -6,7 +6,7 @@ use super::{Observer, ObserverError};
 use crate::{
     clock::{self, WallClock},
     incident::{Finding, FindingEvent},
-    model::{Cookie, KernelEvent, MonoTime, ProcessKey},
+    model::{Cookie, KernelEvent, MonoTime},
     sinks::{Report, Sink},
     stacks::{Group, Named, Taken, Wanted, armed::Armed, groups, traces::Traces, worker::Worker},
 };
@@ -111,11 +111,15 @@ impl Stacking {
 }
 
 impl Observer {
-    /// A finding opened: from now on stacks of its process are taken.
-    pub(super) fn arm(&mut self, process: ProcessKey, now: MonoTime) {
+    /// A finding opened: if it is about a socket, stacks of its process are taken from now on. Storms
+    /// leak nothing, and are the time when stacks would cost most.
+    pub(super) fn arm(&mut self, finding: &Finding, now: MonoTime) {
         let Self { stacking, probe, .. } = self;
+        let process = finding.process;
         // Our own pool's connects are all at one place.
-        let is_wanted = stacking.wanted == Wanted::OnDemand && process.pid != std::process::id();
+        let is_wanted = stacking.wanted == Wanted::OnDemand
+            && finding.cookie().is_some()
+            && process.pid != std::process::id();
         if is_wanted
             && stacking.armed.opened(process, now)
             && let Err(error) = probe.arm(process.pid)
@@ -171,7 +175,8 @@ impl Observer {
             return;
         }
         stacking.tended = now;
-        let with_findings = correlator.open_incidents().map(|incident| incident.finding.process);
+        let findings = correlator.open_incidents().map(|incident| &incident.finding);
+        let with_findings = findings.filter(|it| it.cookie().is_some()).map(|it| it.process);
         for pid in stacking.armed.tend(with_findings, now) {
             if let Err(error) = probe.disarm(pid) {
                 log::debug!("call stacks of process {pid} go on: {error}");

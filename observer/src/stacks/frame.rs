@@ -28,6 +28,9 @@ pub struct Frame {
     pub offset: u64,
 }
 
+/// What follows a place where the innermost caller may be missing.
+const OR_BELOW: &str = " or what it calls";
+
 /// What a call stack turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Named {
@@ -35,6 +38,8 @@ pub struct Named {
     pub frames: Vec<Frame>,
     /// Which of them opened the socket: the first of the program's own code.
     pub site: Option<usize>,
+    /// Whether it may have been a function that this one called.
+    pub is_doubtful: bool,
     /// What cannot be known, and what would help.
     pub note: Option<String>,
 }
@@ -47,7 +52,8 @@ impl Named {
 
     /// Where the socket was opened, for people.
     pub fn place(&self) -> Option<String> {
-        self.frames.get(self.site?).map(Frame::text)
+        let text = self.frames.get(self.site?)?.text();
+        Some(if self.is_doubtful { text + OR_BELOW } else { text })
     }
 
     /// The whole stack for people, a line for each function, and what cannot be known.
@@ -58,6 +64,7 @@ impl Named {
 
 /// A stack for people; the call site is marked.
 pub fn listed(frames: &[Frame], site: Option<&str>, note: Option<&str>) -> Vec<String> {
+    let site = site.map(|site| site.strip_suffix(OR_BELOW).unwrap_or(site));
     let mut is_marked = false;
     let line = |frame: &Frame| {
         let text = frame.text();
@@ -128,6 +135,7 @@ mod tests {
         let named = Named {
             frames: vec![connect, lease.clone(), lease],
             site: Some(1),
+            is_doubtful: false,
             note: Some("no frame\npointers".into()),
         };
         let expected = [
@@ -137,6 +145,9 @@ mod tests {
             "no frame\\u{a}pointers",
         ];
         assert_eq!(named.lines(), expected);
+        let doubtful = Named { is_doubtful: true, ..named };
+        assert_eq!(doubtful.lines(), expected);
+        assert_eq!(doubtful.place().as_deref(), Some("lease (pool.c:12) or what it calls"));
         assert_eq!(Named::unknown("gone").place(), None);
     }
 }

@@ -23,11 +23,12 @@ pub struct Image {
     table: Option<Table>,
 }
 
-/// `.eh_frame` with its index (Linux Standard Base, Core, 10.6).
+/// `.eh_frame` with its index (Linux Standard Base, Core, 10.6), which programs that are linked
+/// statically do without.
 #[derive(Clone, Debug)]
 struct Table {
     frames: Vec<u8>,
-    index: Vec<u8>,
+    index: Option<Vec<u8>>,
     bases: BaseAddresses,
 }
 
@@ -48,15 +49,15 @@ impl Image {
             let data = is_fair.then(|| section.data().ok()).flatten()?;
             Some((section.address(), data.to_vec()))
         };
-        let table = section(".eh_frame").zip(section(".eh_frame_hdr"));
+        let (table, index) = (section(".eh_frame"), section(".eh_frame_hdr"));
         let is_ours = file.architecture() == object::Architecture::X86_64;
-        let table = table.filter(|_| is_ours).map(|((frames_at, frames), (index_at, index))| {
+        let table = table.filter(|_| is_ours).map(|(frames_at, frames)| {
             let text = section_address(&file, ".text");
             let bases = BaseAddresses::default()
                 .set_eh_frame(frames_at)
-                .set_eh_frame_hdr(index_at)
+                .set_eh_frame_hdr(index.as_ref().map_or(0, |(at, _)| *at))
                 .set_text(text);
-            Table { frames, index, bases }
+            Table { frames, index: index.map(|(_, index)| index), bases }
         });
         Self { segments, table }
     }
@@ -75,9 +76,15 @@ impl Image {
         let address = self.address(offset)?;
         let Table { frames, index, bases } = self.table.as_ref()?;
         let frames = EhFrame::new(frames, LittleEndian);
-        let index = EhFrameHdr::new(index, LittleEndian).parse(bases, 8).ok()?;
         let find = EhFrame::cie_from_offset;
-        let entry = index.table()?.fde_for_address(&frames, bases, address, find).ok()?;
+        let entry = match index {
+            Some(index) => {
+                let index = EhFrameHdr::new(index, LittleEndian).parse(bases, 8).ok()?;
+                index.table()?.fde_for_address(&frames, bases, address, find).ok()?
+            }
+            // One after the other; such programs are small.
+            None => frames.fde_for_address(bases, address, find).ok()?,
+        };
         let mut context = UnwindContext::new();
         let row = entry.unwind_info_for_address(&frames, bases, &mut context, address).ok()?;
         // A signal handler's frame, or the first function of a thread, has another form.

@@ -127,7 +127,8 @@ pub fn judge(frames: Vec<Frame>, walked: &Walked, is_refused: bool) -> Named {
         (None, None) => Some(NOT_OWN),
         (Some(_), _) => None,
     };
-    Named { frames, site, note: note.map(str::to_owned) }
+    let is_doubtful = walked.is_doubtful || is_refused;
+    Named { frames, site, is_doubtful, note: note.map(str::to_owned) }
 }
 
 fn file_name(frame: &Frame) -> Option<&str> {
@@ -260,6 +261,10 @@ mod tests {
         );
         let refused = judge(vec![frame("", m)], &Walked::default(), true);
         assert_eq!((refused.site, refused.note.as_deref()), (Some(0), Some(NO_FILES)));
+        assert!(refused.is_doubtful);
+        let doubtful = Walked { is_doubtful: true, ..Walked::default() };
+        assert!(judge(vec![frame("lease", m)], &doubtful, false).is_doubtful);
+        assert!(!judge(vec![frame("lease", m)], &Walked::default(), false).is_doubtful);
         assert_eq!(judged(&[], true, false).0, None);
     }
 }

@@ -151,7 +151,12 @@ pub(in crate::sinks) mod tests {
             offset: 0x1189,
         };
         let main = Frame { function: None, line: None, ..lease.clone() };
-        Named { frames: vec![lease, main], site: Some(0), note: Some("no frame\npointers".into()) }
+        Named {
+            frames: vec![lease, main],
+            site: Some(0),
+            is_doubtful: false,
+            note: Some("no frame\npointers".into()),
+        }
     }
 
     /// A finding with every fact.
