@@ -222,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn a_function_is_looked_up_where_it_calls_and_not_where_that_returns_to() {
+        // A call that never returns ends its function: behind it another one begins.
+        let rule = |at: u64| match at {
+            CONNECT => by_stack(8),
+            _ if at == LEASE - 1 => by_stack(16),
+            _ => None,
+        };
+        let walked = walk(&[CONNECT], &top(&[(0, LEASE), (2, ACQUIRE)]), rule, is_code);
+        assert_eq!(walked.frames, [CONNECT, LEASE, ACQUIRE]);
+    }
+
+    #[test]
     fn what_is_no_code_is_no_caller() {
         let rule = |_| by_stack(8);
         let walked = walk(&[CONNECT], &top(&[(0, 0x1234)]), rule, is_code);
