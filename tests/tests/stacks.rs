@@ -292,7 +292,8 @@ fn a_static_program_in_another_root_is_named() {
     program.run("first 1");
     let finding = watch.opened("close-wait", program.pid());
     assert_eq!(finding.site, Some(site_of("first")), "{finding:#?}");
-    assert_eq!(finding.stack.last().and_then(|it| it.module.as_deref()), Some(&*inside));
+    let module = finding.stack.last().and_then(|it| it.module.as_deref());
+    assert!(module.is_some_and(|module| module.ends_with(&inside)), "{finding:#?}");
 }
 
 #[test]

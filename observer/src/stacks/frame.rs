@@ -20,8 +20,8 @@ pub struct Frame {
     pub file: Option<String>,
     /// The line in it.
     pub line: Option<u32>,
-    /// Path of the program or library, as the process sees it; null for code that was made while it
-    /// ran.
+    /// Path of the program or library, as `/proc/PID/maps` has it; null for code that was made while
+    /// it ran.
     pub module: Option<String>,
     /// The address, as the module's file counts it (`addr2line -e MODULE OFFSET`); without a
     /// module, as the process does.

@@ -59,6 +59,12 @@ const MOST_MAPS: u64 = 16 << 20;
 /// Bytes of a perf map that are read. Chosen: a Node program writes a few megabytes.
 const MOST_PERF_MAP: u64 = 64 << 20;
 
+/// Functions of a stack that are told. Chosen: more than are walked, and some that were inlined.
+const MOST_FRAMES: usize = 64;
+
+/// Longest name and path that are told, characters. Chosen: generic names go on for pages.
+const LONGEST: usize = 250;
+
 /// Largest file that is copied because its mode forbids us to open it again. Chosen: more than most
 /// programs; others have no names of functions then.
 const LARGEST_COPY: u64 = 256 << 20;
@@ -196,6 +202,12 @@ impl Namer {
             // Where a call is, not where it returns to: that may be another line, or function.
             let address = if at == 0 { *address } else { address.wrapping_sub(1) };
             frames.extend(view.name(address, &self.symbolizer, &mut self.files));
+        }
+        frames.truncate(MOST_FRAMES);
+        for frame in &mut frames {
+            for text in [&mut frame.function, &mut frame.file, &mut frame.module] {
+                *text = text.take().map(|text| text.chars().take(LONGEST).collect());
+            }
         }
         let used = walked.used.iter().map(|used| (used.index, used.is_relative)).collect();
         let is_refused = view.is_refused;

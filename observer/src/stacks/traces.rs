@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use super::{Named, Taken, Top, unwind::Used};
@@ -26,6 +26,14 @@ const MOST_CHAINS: usize = 1_024;
 
 /// Stacks that are kept of one chain. Chosen: they differ in the innermost callers only.
 const MOST_STACKS: usize = 32;
+
+/// Stacks with names that are kept in all, some 5 KiB each, and 64 KiB at the most. Chosen: a program
+/// has some dozens. When there is no room, those that no socket has are forgotten; where sockets have
+/// them all, the next ones only say [`TOO_MANY`].
+const MOST_NAMED: usize = 512;
+
+/// What is said of a stack for which there is no room.
+const TOO_MANY: &str = "sockets are opened at more places than are kept";
 
 /// A stack to be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +64,9 @@ pub struct Traces {
     raw: usize,
     chains: HashMap<Key, Chain>,
     jobs: VecDeque<Job>,
+    /// All names that somebody has.
+    alive: Vec<Weak<Named>>,
+    too_many: Option<Arc<Named>>,
     left_out: u64,
 }
 
@@ -119,6 +130,7 @@ impl Traces {
     /// Takes in names. Says of which sockets it is known now where they were opened.
     pub fn answer(&mut self, answer: Answer) -> Vec<Cookie> {
         let Answer { job, used, named } = answer;
+        let named = self.keep(named);
         let key: Key = (job.process, job.chain);
         let Some(chain) = self.chains.get_mut(&key) else { return Vec::new() };
         chain.is_asked = false;
@@ -184,6 +196,22 @@ impl Traces {
     /// Stacks that were left out for lack of room, since the start.
     pub fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Names for which there is room.
+    fn keep(&mut self, named: Arc<Named>) -> Arc<Named> {
+        if self.alive.len() >= MOST_NAMED {
+            for chain in self.chains.values_mut() {
+                chain.stacks.retain(|stack| Arc::strong_count(&stack.named) > 1);
+            }
+            self.alive.retain(|named| named.strong_count() > 0);
+        }
+        if self.alive.len() >= MOST_NAMED {
+            // All of these together are one more.
+            return self.too_many.get_or_insert_with(|| Arc::new(Named::unknown(TOO_MANY))).clone();
+        }
+        self.alive.push(Arc::downgrade(&named));
+        named
     }
 
     fn ask(&mut self, key: &Key, top: &Top) {
@@ -326,6 +354,34 @@ mod tests {
         }
         assert_eq!(traces.left_out(), 0);
         assert_eq!(note(&traces, 1), Some("here"), "the socket keeps its names");
+    }
+
+    #[test]
+    fn names_are_bounded_whatever_a_program_does() {
+        let mut traces = Traces::default();
+        for cookie in 1..=5_000 {
+            // Each at another place, and each place with a socket that lasts.
+            traces.take(taken(cookie, &[cookie % 900], cookie));
+            while let Some(job) = traces.poll_job() {
+                let note = format!("place {}", job.top.words[0]);
+                traces.answer(answer(job, &note));
+            }
+            let alive = traces.alive.iter().filter(|named| named.strong_count() > 0).count();
+            assert!(alive <= MOST_NAMED, "{alive}");
+        }
+        let long = traces.sockets.values().filter(|entry| match entry {
+            Entry::Known(named) => named.note.as_deref() != Some(TOO_MANY),
+            Entry::Raw(..) => false,
+        });
+        assert!(long.count() <= MOST_NAMED);
+        assert_eq!(note(&traces, 1), Some("place 1"));
+        assert_eq!(note(&traces, 5_000), Some(TOO_MANY));
+        // When those sockets are over, there is room again.
+        traces.retain(|cookie| cookie == Cookie(1));
+        traces.take(taken(6_000, &[6_000], 6_000));
+        let job = traces.poll_job().expect("it is new");
+        traces.answer(answer(job, "new"));
+        assert_eq!(note(&traces, 6_000), Some("new"));
     }
 
     proptest! {

@@ -32,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a namer without work stays, with what it remembers of files.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Longest answer that is read, bytes: 100 functions with names of 4 KiB.
-const LONGEST: u64 = 512 << 10;
+/// Longest answer that is read, bytes: what a namer says has at most half of that.
+const LONGEST: u64 = 128 << 10;
 
 /// Where stacks get their names. The thread starts with the first job, for privileges are dropped
 /// by processes of one thread only.
