@@ -260,7 +260,16 @@ mod tests {
             "{0:42}-15.0 s  a snapshot found it in CLOSE_WAIT\n{0:42} -5.0 s  records were lost\n",
             ""
         );
-        assert!(shown(true, FindingEvent::Opened).ends_with(&story));
+        let stack = format!(
+            "{0:42}→ lease (pool.c:12)\n{0:42}  n\\u{{a}}ode+0x1189\n{0:42}no frame\\u{{a}}pointers\n",
+            ""
+        );
+        assert!(shown(true, FindingEvent::Opened).ends_with(&(story + &stack)));
+        assert!(shown(true, FindingEvent::Updated).ends_with(&stack));
+        for event in [FindingEvent::Opened, FindingEvent::Updated] {
+            assert!(!shown(false, event).contains("→ lease"), "{event:?}");
+        }
+        assert!(!shown(true, FindingEvent::Cleared).contains("→ lease"));
         for (explain, event) in [
             (false, FindingEvent::Opened),
             (true, FindingEvent::Updated),

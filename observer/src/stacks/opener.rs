@@ -241,7 +241,7 @@ fn open_for(pid: u32, wish: Wish) -> Result<Opened, Errno> {
         }
         Wish::PerfMap { number } => {
             let root = openat(&process, "root", directory, Mode::empty())?;
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
             // The process may have made any name there, but reaches nothing beyond its own root.
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
             let name = format!("tmp/perf-{number}.map");
