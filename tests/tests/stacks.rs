@@ -146,6 +146,21 @@ fn expect_called(finding: &Finding, expected: &[&str]) {
     assert!(is_there, "{expected:?} in this order in {all:?}; {finding:#?}");
 }
 
+/// A finding with its stack: where there are many things to do, that comes with an update.
+#[track_caller]
+fn explained(watch: &Watch, pid: u32) -> Finding {
+    watch.wait_for("a finding with a stack", |line| match line {
+        Line::Finding(finding)
+            if finding.pid == pid
+                && finding.kind == "close-wait"
+                && (finding.site.is_some() || finding.stack_note.is_some()) =>
+        {
+            Some(finding.clone())
+        }
+        _ => None,
+    })
+}
+
 #[test]
 fn the_places_that_leak_are_named_and_counted() {
     let directory = TempDir::new();
@@ -156,7 +171,7 @@ fn the_places_that_leak_are_named_and_counted() {
     wait::until_true("seven findings", || {
         watch.findings().iter().filter(|it| it.event == Event::Opened).count() == 7
     });
-    let first = watch.opened("close-wait", program.pid());
+    let first = explained(&watch, program.pid());
     assert_eq!(first.site, Some(site_of("first")), "{first:#?}");
     assert!(first.message.ends_with(&format!("; opened at {}", site_of("first"))), "{first:#?}");
     expect_called(&first, &["first", "main"]);
@@ -182,7 +197,7 @@ fn what_is_accepted_has_a_place_too() {
     let client = TcpStream::connect(("127.0.0.1", program.port)).expect("it listens");
     program.run("accept 1");
     drop(client);
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, Some(site_of("serve")), "{finding:#?}");
     expect_called(&finding, &["serve", "main"]);
 }
@@ -223,7 +238,7 @@ fn the_caller_is_right_where_the_library_puts_the_frame_pointer_away() {
     let watch = all_stacks(program.pid());
     program.run("thread 1");
     program.run("second 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, Some(site_of("second")), "{finding:#?}");
 }
 
@@ -233,7 +248,7 @@ fn without_frame_pointers_the_place_is_known_and_what_is_not_is_said() {
     let mut program = Program::places(&directory, &WITHOUT);
     let watch = all_stacks(program.pid());
     program.run("second 1");
-    let near = watch.opened("close-wait", program.pid());
+    let near = explained(&watch, program.pid());
     assert_eq!(near.site, Some(site_of("second")), "{near:#?}");
 
     program.run("deep 1");
@@ -255,7 +270,7 @@ fn with_frame_pointers_depth_does_not_matter() {
     let mut program = Program::places(&directory, &WITH);
     let watch = all_stacks(program.pid());
     program.run("deep 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     expect_called(&finding, &["first", "deep", "main"]);
     assert_eq!(finding.stack_note, None);
 }
@@ -271,7 +286,7 @@ fn a_stripped_program_is_told_by_addresses_that_its_symbols_explain() {
     let mut program = Program::start(&words);
     let watch = all_stacks(program.pid());
     program.run("second 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     let site = finding.site.clone().expect("an address");
     let address = site.strip_prefix("stripped+").unwrap_or_else(|| panic!("{site}"));
     let out = Command::new("addr2line").args(["-f", "-e"]).arg(&whole).arg(address).output();
@@ -290,7 +305,7 @@ fn a_static_program_in_another_root_is_named() {
     let mut program = Program::start(&words);
     let watch = all_stacks(program.pid());
     program.run("first 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, Some(site_of("first")), "{finding:#?}");
     let module = finding.stack.last().and_then(|it| it.module.as_deref());
     assert!(module.is_some_and(|module| module.ends_with(&inside)), "{finding:#?}");
@@ -313,7 +328,7 @@ fn a_program_on_a_mount_of_its_own_is_named() {
     assert!(!hidden.exists(), "nobody else sees it");
     let watch = all_stacks(program.pid());
     program.run("second 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, Some(site_of("second")), "{finding:#?}");
 }
 
@@ -328,7 +343,7 @@ fn a_program_that_was_deleted_or_only_its_user_may_read_is_named() {
     fs::remove_file(&program).expect("it is ours");
     let watch = all_stacks(running.pid());
     running.run("second 1");
-    let finding = watch.opened("close-wait", running.pid());
+    let finding = explained(&watch, running.pid());
     assert_eq!(finding.site, Some(site_of("second")), "{finding:#?}");
     let module = finding.stack.last().and_then(|it| it.module.clone());
     assert!(module.is_some_and(|module| !module.contains("deleted")), "{finding:#?}");
@@ -339,7 +354,7 @@ fn node_without_flags_is_told_honestly() {
     let mut program = Program::node(&[]);
     let watch = all_stacks(program.pid());
     program.run("acquire 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, None, "{finding:#?}");
     let note = finding.stack_note.as_deref().unwrap_or_default();
     for words in ["--perf-basic-prof", "nextTick", "Error().stack"] {
@@ -354,7 +369,7 @@ fn node_with_its_flags_names_functions_but_not_the_caller() {
     let map = PathBuf::from(format!("/tmp/perf-{}.map", program.pid()));
     let watch = all_stacks(program.pid());
     program.run("acquire 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     drop(program);
     let _removed = fs::remove_file(map);
     let named = functions(&finding).iter().any(|it| it.contains("internalConnect node:net"));
@@ -372,7 +387,7 @@ fn without_the_capability_the_rest_works_and_it_is_said() {
     let observer = observer(program.pid()).args(["--stacks"]);
     let watch = copy.as_nobody(observer, &["bpf", "perfmon", "dac_read_search"]).start();
     program.run("first 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, None, "{finding:#?}");
     let note = finding.stack_note.as_deref().unwrap_or_default();
     assert!(note.contains("CAP_SYS_PTRACE"), "{finding:#?}");
@@ -417,7 +432,7 @@ fn the_helpers_may_do_little_and_their_end_is_survived() {
     let mut program = Program::places(&directory, &WITH);
     let watch = all_stacks(program.pid());
     program.run("first 1");
-    watch.opened("close-wait", program.pid());
+    explained(&watch, program.pid());
     let (opener, namer) = (helper(watch.id(), "open-files"), helper(watch.id(), "name-stacks"));
     // CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_CHECKPOINT_RESTORE.
     let kept = format!("{:016x}", 1u64 << 2 | 1 << 19 | 1 << 40);
@@ -485,7 +500,7 @@ fn the_daemon_names_places_after_it_has_given_its_privileges_up() {
 
     let entry = wait::until("the entry in the journal", || {
         let wanted = format!("SOCKWARDEN_SITE={}", site_of("second"));
-        let entries = journald.entries(&[&wanted, "SOCKWARDEN_EVENT=opened"]);
+        let entries = journald.entries(&[&wanted]);
         entries.into_iter().next().ok_or_else(|| "nothing".to_owned())
     });
     let stack = &entry["SOCKWARDEN_STACK"];
@@ -509,6 +524,6 @@ fn places_are_named_with_the_capabilities_of_the_unit_alone() {
         .binary(copy.path())
         .start();
     program.run("first 1");
-    let finding = watch.opened("close-wait", program.pid());
+    let finding = explained(&watch, program.pid());
     assert_eq!(finding.site, Some(site_of("first")), "{finding:#?}");
 }

@@ -25,11 +25,12 @@ const WORDS: u32 = (STACK_WORDS * size_of::<u64>()) as u32;
 
 /// Reports the user's stack of the running thread, which has made the socket `cookie` its own.
 ///
-/// The kernel walks it by frame pointers (`get_perf_callchain`). What a storm leaves of the ring is
-/// for records that the table needs: a stack is the first to go without.
+/// The kernel walks it by frame pointers (`get_perf_callchain`). Stacks get the first quarter of the
+/// ring: what a storm leaves is for records that the table needs, and half of it for the time that a
+/// reader takes to wake up.
 #[inline(always)]
 pub(crate) fn take(ctx: &impl EbpfContext, tgid: u32, cookie: u64) {
-    if RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wake_bytes)) {
+    if RING.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wake_bytes) / 2) {
         count(Counter::StackNotTaken);
         return;
     }

@@ -55,6 +55,9 @@ pub struct Answer {
     pub used: Vec<Used>,
     /// The names.
     pub named: Arc<Named>,
+    /// Whether the next stack that is the same would be told the same; otherwise it is asked about
+    /// again.
+    pub lasts: bool,
 }
 
 /// Of which sockets what is known.
@@ -129,7 +132,7 @@ impl Traces {
 
     /// Takes in names. Says of which sockets it is known now where they were opened.
     pub fn answer(&mut self, answer: Answer) -> Vec<Cookie> {
-        let Answer { job, used, named } = answer;
+        let Answer { job, used, named, lasts } = answer;
         let named = self.keep(named);
         let key: Key = (job.process, job.chain);
         let Some(chain) = self.chains.get_mut(&key) else { return Vec::new() };
@@ -152,6 +155,9 @@ impl Traces {
                     None => next = Some(top.clone()),
                 }
             }
+        }
+        if !lasts {
+            chain.stacks.pop();
         }
         self.raw -= known.len();
         if let Some(top) = next {
@@ -255,7 +261,7 @@ mod tests {
     }
 
     fn answer(job: Job, note: &str) -> Answer {
-        Answer { job, used: vec![RETURN], named: Arc::new(Named::unknown(note)) }
+        Answer { job, used: vec![RETURN], named: Arc::new(Named::unknown(note)), lasts: true }
     }
 
     fn note(traces: &Traces, cookie: u64) -> Option<&str> {
@@ -304,10 +310,27 @@ mod tests {
         traces.take(taken(0x10, &[1], 0x1000 + 0x10 + 8));
         let job = traces.poll_job().expect("one");
         let used = vec![Used { index: 0, is_relative: true }];
-        traces.answer(Answer { job, used, named: Arc::new(Named::unknown("near")) });
+        let named = Arc::new(Named::unknown("near"));
+        traces.answer(Answer { job, used, named, lasts: true });
         traces.take(taken(0x20, &[1], 0x1000 + 0x20 + 8));
         traces.take(taken(0x30, &[1], 0x1000 + 0x30 + 16));
         assert_eq!((note(&traces, 0x20), note(&traces, 0x30)), (Some("near"), None));
+    }
+
+    #[test]
+    fn what_failed_for_once_is_asked_again() {
+        let mut traces = Traces::default();
+        traces.take(taken(1, &[1], 5));
+        traces.take(taken(2, &[1], 6));
+        let job = traces.poll_job().expect("one");
+        let failed = Answer { used: Vec::new(), lasts: false, ..answer(job, "it took too long") };
+        assert_eq!(traces.answer(failed), [Cookie(1), Cookie(2)]);
+        assert_eq!((note(&traces, 1), traces.raw), (Some("it took too long"), 0));
+        assert_eq!(traces.poll_job(), None, "not at once");
+        traces.take(taken(3, &[1], 5));
+        let job = traces.poll_job().expect("the next socket");
+        traces.answer(answer(job, "here"));
+        assert_eq!(note(&traces, 3), Some("here"));
     }
 
     #[test]

@@ -113,6 +113,8 @@ fn work(opener: &Opener, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
                 })
             }
         };
+        // That a reader hung or died may have been for once.
+        let lasts = reply.is_ok();
         let reply = reply.unwrap_or_else(|error| {
             Reply::without(format!("the stack could not be named: {error}"))
         });
@@ -122,7 +124,7 @@ fn work(opener: &Opener, jobs: &Receiver<Job>, answers: &Sender<Answer>) {
                  CAP_CHECKPOINT_RESTORE, or a security module is in the way"
             );
         }
-        let answer = Answer { used: reply.used(), named: Arc::new(reply.named), job };
+        let answer = Answer { used: reply.used(), named: Arc::new(reply.named), lasts, job };
         if answers.send(answer).is_err() {
             return;
         }
