@@ -212,7 +212,8 @@ pub(in crate::sinks) mod tests {
                         .into(),
                 ),
                 site: Some("lease (pool.c:12)".into()),
-                stack: Some(Arc::new(stack())),
+                // An update has one only where it brings it.
+                stack: (event != FindingEvent::Updated).then(|| Arc::new(stack())),
             }),
             message: "node\n(pid 4242) holds fd 12".to_owned(),
             clear_reason: (event == FindingEvent::Cleared).then_some(ClearReason::HandedOver),
