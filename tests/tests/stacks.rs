@@ -365,7 +365,13 @@ fn node_without_flags_is_told_honestly() {
 
 #[test]
 fn node_with_its_flags_names_functions_but_not_the_caller() {
-    let mut program = Program::node(&["--perf-basic-prof", "--interpreted-frames-native-stack"]);
+    // The last two: it would leave a log in the directory of the test.
+    let mut program = Program::node(&[
+        "--perf-basic-prof",
+        "--interpreted-frames-native-stack",
+        "--no-logfile-per-isolate",
+        "--logfile=/dev/null",
+    ]);
     let map = PathBuf::from(format!("/tmp/perf-{}.map", program.pid()));
     let watch = all_stacks(program.pid());
     program.run("acquire 1");
