@@ -365,13 +365,16 @@ fn node_without_flags_is_told_honestly() {
 
 #[test]
 fn node_with_its_flags_names_functions_but_not_the_caller() {
-    // The last two: it would leave a log in the directory of the test.
-    let mut program = Program::node(&[
+    // It writes a log, else into the directory of the test.
+    let directory = TempDir::new();
+    let log = format!("--logfile={}", directory.join("v8.log").display());
+    let flags = [
         "--perf-basic-prof",
         "--interpreted-frames-native-stack",
         "--no-logfile-per-isolate",
-        "--logfile=/dev/null",
-    ]);
+        &log,
+    ];
+    let mut program = Program::node(&flags);
     let map = PathBuf::from(format!("/tmp/perf-{}.map", program.pid()));
     let watch = all_stacks(program.pid());
     program.run("acquire 1");
