@@ -8,6 +8,7 @@ use std::time::Duration;
 /// One line.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a scenario has hundreds of them, not millions")]
 pub enum Line {
     /// The programs are attached and the first snapshot is in.
     Ready(Ready),
