@@ -33,9 +33,12 @@ pub struct Config {
     pub port_range: [u32; 2],
     /// So many local ports towards one destination are worth a row.
     pub many_ports: u32,
+    /// Not 0: call stacks are taken of every watched process, not only of those with
+    /// [`watch::STACKS`].
+    pub stacks: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 52);
+const _: () = assert!(size_of::<Config>() == 56);
 
 /// Why a process is watched: flags, the values of the `WATCHED` map.
 pub mod watch {
@@ -50,10 +53,14 @@ pub mod watch {
     /// A descendant of a watched process. Not watched itself: only its exec and exit are
     /// reported, for it may hold copies of its parent's descriptors.
     pub const KIN: u32 = 16;
+    /// A call stack is taken of each of its connects and accepts. It does not make a process
+    /// watched.
+    pub const STACKS: u32 = 32;
     /// Flags that make a process watched.
     pub const REASONS: u32 = PID | COMM | CGROUP | CHILDREN;
-    /// Flags that a forked child gets from its parent: it has the same name and cgroup.
-    pub const INHERITED: u32 = COMM | CGROUP | CHILDREN;
+    /// Flags that a forked child gets from its parent: it has the same name and cgroup, and runs
+    /// the same code.
+    pub const INHERITED: u32 = COMM | CGROUP | CHILDREN | STACKS;
 }
 
 /// Elements of the `NAMING` map, by which layer C knows whether it has anything to do.

@@ -35,5 +35,6 @@ counters! {
     WatchFull = "watch-map-full", true, "More watched processes than the map holds.";
     Unreadable = "kernel-read-failed", false, "A kernel pointer could not be followed from a descriptor to its socket.";
     ConnectNotRead = "connect-not-read", false, "An MQTT CONNECT went by, and its client id could not be read.";
+    StackNotTaken = "stack-not-taken", false, "A call stack was wanted and could not be read, or the ring was too full for it.";
     RowTooLarge = "snapshot-row-refused", true, "The kernel refused a row of the snapshot.";
 }

@@ -31,6 +31,7 @@ pub(crate) static CONFIG: Config = Config {
     making: 0,
     port_range: [0; 2],
     many_ports: 0,
+    stacks: 0,
 };
 
 /// The records. 8 MiB unless userspace sets another size: about 90,000 changes of state, some two

@@ -69,6 +69,7 @@ offsets! {
     file_refs: "file"."f_ref.refcnt.counter|f_count.counter", "References to the open file";
     inode_mode: "inode"."i_mode", "Kind of file";
     regs_syscall: "pt_regs"."orig_ax|syscallno", "Number of the system call";
+    regs_stack: "pt_regs"."sp", "Its stack pointer";
     regs_first: "pt_regs"."di|orig_x0", "Its first argument";
 }
 

@@ -33,7 +33,13 @@ pub(crate) fn current_tgid() -> u32 {
 /// Whether everything of this process is reported.
 #[inline(always)]
 pub(crate) fn is_watched(tgid: u32) -> bool {
-    config!(watch_all) != 0 || watch_flags(tgid) & watch::REASONS != 0
+    is_watched_for(watch_flags(tgid))
+}
+
+/// Whether everything of a process with these flags is reported.
+#[inline(always)]
+pub(crate) fn is_watched_for(flags: u32) -> bool {
+    config!(watch_all) != 0 || flags & watch::REASONS != 0
 }
 
 /// Why the process is watched, `config::watch`; 0 if it is not.
@@ -41,6 +47,23 @@ pub(crate) fn is_watched(tgid: u32) -> bool {
 pub(crate) fn watch_flags(tgid: u32) -> u32 {
     // SAFETY: The value is copied at once; userspace and the hooks only ever replace it whole.
     unsafe { WATCHED.get(&tgid) }.map_or(0, |flags| *flags)
+}
+
+/// Whether call stacks are taken of a watched process with these flags.
+#[inline(always)]
+pub(crate) fn gives_stacks(flags: u32) -> bool {
+    config!(stacks) != 0 || flags & watch::STACKS != 0
+}
+
+/// Where the running thread's stack ends in user space.
+#[inline(always)]
+pub(crate) fn user_stack_pointer() -> u64 {
+    // SAFETY: As for `system_call`.
+    let regs = unsafe {
+        let task: *mut task_struct = bpf_get_current_task_btf();
+        bpf_task_pt_regs(task) as *const u8
+    };
+    load(regs, offset!(regs_stack))
 }
 
 /// Start of the current process since boot, nanoseconds.

@@ -27,6 +27,8 @@ pub mod kind {
     pub const NAME: u32 = 10;
     /// [`super::Refusal`]: a process was refused a descriptor or a port.
     pub const EXHAUSTED: u32 = 11;
+    /// [`super::StackTaken`]: where in its program a process connected or accepted a socket.
+    pub const STACK: u32 = 12;
 }
 
 /// The start of every record.
@@ -75,6 +77,14 @@ pub mod errno {
 /// Bytes of a packet in a [`FirstPacket`]. Chosen: a client id of 128 bytes, the 17 that stand
 /// before it at the most, and 111 of properties (MQTT 5), of which the usual ones take 10 to 40.
 pub const PACKET_LEN: usize = 256;
+
+/// Return addresses in a [`StackTaken`]. Chosen: the call site is among the innermost, and who called
+/// it is told by some more; a stack of an interpreter has hundreds.
+pub const STACK_DEPTH: usize = 32;
+
+/// Words of the user's stack in a [`StackTaken`]. Chosen: 256 bytes hold the frame of a system
+/// call's wrapper in the C library, which keeps no frame pointer, and mostly those of some callers.
+pub const STACK_WORDS: usize = 32;
 
 /// What can go into the ring.
 pub trait Record {
@@ -229,6 +239,32 @@ pub struct Refusal {
     pub comm: [u8; COMM_LEN],
 }
 
+/// The call stack of a thread that connects or has accepted a socket.
+///
+/// The kernel follows frame pointers (`perf_callchain_user`, arch/x86/events/core.c), and so misses
+/// the caller of a function that keeps none: the wrapper of the system call, to begin with. The top
+/// words of the stack are there to find it, by what the program's file says of its frames.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackTaken {
+    /// `tgid` is the process.
+    pub header: Header,
+    /// The socket's cookie; never 0.
+    pub cookie: u64,
+    /// Start of the process since boot, nanoseconds.
+    pub start_ns: u64,
+    /// The user's stack pointer: where `words` are from.
+    pub stack_pointer: u64,
+    /// How many of `frames` there are.
+    pub depth: u32,
+    /// How many of `words` could be read: all or none.
+    pub word_count: u32,
+    /// The instruction that follows the system call, then return addresses, the innermost first.
+    pub frames: [u64; STACK_DEPTH],
+    /// The innermost words of the stack.
+    pub words: [u64; STACK_WORDS],
+}
+
 macro_rules! records {
     ($($record:ty),*) => {
         $(impl Record for $record {
@@ -248,6 +284,7 @@ const _: () = {
     assert!(size_of::<ProcessChange>() == 48);
     assert!(size_of::<FirstPacket>() == 32 + PACKET_LEN);
     assert!(size_of::<Refusal>() == 48);
+    assert!(size_of::<StackTaken>() == 48 + 8 * (STACK_DEPTH + STACK_WORDS));
 };
 
 #[cfg(feature = "user")]
@@ -266,4 +303,6 @@ mod pod {
     unsafe impl aya::Pod for super::FirstPacket {}
     // SAFETY: As for `Header`.
     unsafe impl aya::Pod for super::Refusal {}
+    // SAFETY: As for `Header`.
+    unsafe impl aya::Pod for super::StackTaken {}
 }

@@ -86,6 +86,8 @@ pub struct Watch {
     pub ring_bytes: u32,
     /// Most sockets that are kept in the table.
     pub max_sockets: u32,
+    /// Take call stacks of all from the start, and not only of those with a finding.
+    pub stacks: bool,
 }
 
 /// The pool and its broker.
@@ -253,6 +255,7 @@ impl Default for Watch {
             snapshot_interval: Duration::from_secs(10),
             ring_bytes: 1 << 20,
             max_sockets: 65_536,
+            stacks: false,
         }
     }
 }

@@ -6,9 +6,11 @@
 
 mod connect;
 mod segments;
+mod stack;
 mod walk;
 
 pub use segments::{Outcome, Segment, Segments};
+pub use stack::stack;
 pub use walk::{Walked, port_row, walked};
 
 use std::{

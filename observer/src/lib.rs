@@ -52,6 +52,7 @@ pub mod probe;
 mod procs;
 pub mod selection;
 pub mod sinks;
+pub mod stacks;
 
 // The daemon.
 pub mod api;

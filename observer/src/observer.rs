@@ -9,6 +9,7 @@ mod answers;
 mod claiming;
 mod naming;
 mod places;
+mod stacking;
 mod tally;
 
 use std::{
@@ -33,12 +34,15 @@ use crate::{
     probe::{self, Layers, Probe, ProbeError, Started},
     selection::{Selection, SelectionError},
     sinks::{IgnoredByRule, Report, Sink, Summary},
+    stacks::Wanted,
     ticks::TickRate,
     trends::Thresholds,
     tuning::Rule,
 };
 
-use self::{claiming::ClaimStreams, naming::Naming, places::Places, tally::Tally};
+use self::{
+    claiming::ClaimStreams, naming::Naming, places::Places, stacking::Stacking, tally::Tally,
+};
 
 /// Longest time between two looks at the ring while records come. Nobody is woken for a record,
 /// so this bounds how late the stream is; 20 ms cost a tenth of a percent of a core.
@@ -74,6 +78,8 @@ pub struct Options {
     pub probe: probe::Options,
     /// Budgets, intervals and capacities of the core.
     pub core: Config,
+    /// Of whom call stacks are taken.
+    pub stacks: Wanted,
 }
 
 /// Why the observer cannot go on.
@@ -107,6 +113,7 @@ pub struct Observer {
     claim_streams: ClaimStreams,
     tally: Tally,
     places: Places,
+    stacking: Stacking,
     /// Processes that the selection named and found.
     watched: BTreeSet<u32>,
     selection: Selection,
@@ -132,9 +139,11 @@ impl Observer {
     ///
     /// Those of the selection and of the probe; nothing is left attached then.
     pub fn start(options: Options) -> Result<(Self, Option<String>), ObserverError> {
-        let Options { selection, ports, probe: mut wanted, mut core } = options;
+        let Options { selection, ports, probe: mut wanted, mut core, stacks } = options;
         wanted.watch_all = selection.all;
         selection.check()?;
+        let stacking = Stacking::start(stacks);
+        wanted.stacks = stacking.takes_all();
         let Started { mut probe, degraded } = Probe::start(&wanted)?;
         core.thresholds.port_range = probe.port_range();
         if let (Some(reason), true) = (probe.nameless(), wanted.layers != Some(Layers::A)) {
@@ -155,6 +164,7 @@ impl Observer {
             claim_streams: ClaimStreams::default(),
             tally: Tally::default(),
             places: Places::default(),
+            stacking,
             watched,
             selection,
             ports,
@@ -270,6 +280,7 @@ impl Observer {
             self.snapshot(sink)?;
             self.report(sink)?;
         }
+        self.name_stacks(sink)?;
         sink.flush()?;
         Ok(())
     }
@@ -327,6 +338,7 @@ impl Observer {
                 *self.summary.open.entry(finding.kind.code()).or_default() += 1;
             }
         }
+        self.summary.sites = self.groups();
         let ignored = self.correlator.ignored_by_kind().into_iter();
         self.summary.ignored = ignored.map(|(kind, count)| (kind.code(), count)).collect();
         self.summary.ignored_by_rule = self
@@ -350,12 +362,16 @@ impl Observer {
 
     /// Everything that is in the ring goes to the core.
     fn drain(&mut self) {
-        let Self { probe, correlator, segments, damaged, unread, last_event, .. } = self;
+        let Self { probe, correlator, segments, stacking, damaged, unread, last_event, .. } = self;
         let mut name = |outcome, correlator: &mut Correlator| match outcome {
             Outcome::Named(event) => correlator.handle_event(event),
             Outcome::NoClientId => *unread += 1,
         };
         probe.drain(|bytes| {
+            if let Some(taken) = decode::stack(bytes) {
+                stacking.take(taken);
+                return;
+            }
             match decode::segment(bytes) {
                 Some(Ok(segment)) => {
                     *last_event = segment.time;
@@ -384,8 +400,10 @@ impl Observer {
                     if let Some(cause) = decode::cause(bytes) {
                         correlator.handle_event(cause);
                     }
+                    stacking.note(&event);
                     correlator.handle_event(event);
                     if let Some(end) = decode::end(bytes) {
+                        stacking.note(&end);
                         correlator.handle_event(end);
                     }
                 }
@@ -458,6 +476,12 @@ impl Observer {
             self.tally.lost(cause, unread);
             sink.report(Report::Loss { cause, lost: unread }, clock)?;
         }
+        let left_out = self.stacking.left_out();
+        if left_out > 0 {
+            let cause = Counter::StackNotTaken.name();
+            self.tally.lost(cause, left_out);
+            sink.report(Report::Loss { cause, lost: left_out }, clock)?;
+        }
         let evicted = self.correlator.table().evicted();
         if evicted > self.evicted {
             let lost = evicted - self.evicted;
@@ -486,6 +510,7 @@ impl Observer {
                         let is_opened = finding.event == FindingEvent::Opened;
                         self.prove(&mut finding, is_opened, clock);
                         if finding.event == FindingEvent::Opened {
+                            self.arm(&finding, finding.time);
                             *self.summary.opened.entry(finding.kind.code()).or_default() += 1;
                         }
                         sink.report(Report::Finding(&finding), clock)?;
@@ -505,7 +530,8 @@ impl Observer {
         Ok(())
     }
 
-    /// Adds what stands behind a finding; its socket's history only if it is to be `explained`.
+    /// Adds what stands behind a finding; its socket's history and stack only if it is to be
+    /// `explained`.
     fn prove(&mut self, finding: &mut Finding, explained: bool, clock: WallClock) {
         let table = self.correlator.table();
         let socket = finding.cookie().filter(|_| explained).and_then(|it| table.socket(it));
@@ -516,7 +542,10 @@ impl Observer {
         let places = holders.map(|holder| self.places.of(holder.process, now)).collect();
         let place = self.places.of(finding.process, now);
         let running_for = clock.running_for(finding.process, finding.time);
-        finding.prove(Proof { place, places, history }, running_for);
+        let stack = self.stacking.of(finding);
+        let site = stack.as_ref().and_then(|named| named.place()).map(Arc::from);
+        let stack = stack.filter(|_| explained);
+        finding.prove(Proof { place, places, history, site, stack }, running_for);
     }
 
     /// Walks the host. Records from before the walk went to the core already; those from during
@@ -567,6 +596,8 @@ impl Observer {
             processes,
             ports,
         });
+        let table = self.correlator.table();
+        self.stacking.retain(|cookie| table.socket(cookie).is_some());
         Ok(())
     }
 }

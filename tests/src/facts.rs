@@ -47,6 +47,7 @@ impl Facts {
             quiet: false,
             ring_bytes: 1 << 20,
             btf: None,
+            stacks: false,
         };
         let started = Probe::start(&options).expect("root may observe");
         assert_eq!(started.degraded, None, "root has all layers");

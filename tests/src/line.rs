@@ -8,6 +8,7 @@ use std::time::Duration;
 /// One line.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a scenario has hundreds of them, not millions")]
 pub enum Line {
     /// The programs are attached and the first snapshot is in.
     Ready(Ready),
@@ -127,6 +128,14 @@ pub struct Finding {
     /// What happened to the socket; empty unless it was asked for.
     #[serde(default)]
     pub history: Vec<Step>,
+    /// Where in its program the socket was opened.
+    pub site: Option<String>,
+    /// The functions that opened it; empty unless it was asked for.
+    #[serde(default)]
+    pub stack: Vec<Frame>,
+    /// What of that cannot be known.
+    #[serde(default)]
+    pub stack_note: Option<String>,
 }
 
 /// `null` stands for what does not apply.
@@ -178,6 +187,21 @@ pub struct Step {
     pub what: String,
     /// The same for people.
     pub text: String,
+}
+
+/// A function on a call stack.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Frame {
+    /// Its name.
+    pub function: Option<String>,
+    /// Its source file.
+    pub file: Option<String>,
+    /// The line in it.
+    pub line: Option<u32>,
+    /// The program or library.
+    pub module: Option<String>,
+    /// Where in that file.
+    pub offset: u64,
 }
 
 /// Something could not be recorded.
@@ -257,6 +281,25 @@ pub struct Summary {
     pub ignored: BTreeMap<String, u64>,
     /// The same by rules.
     pub ignored_by_rule: Vec<IgnoredByRule>,
+    /// Where the sockets of the open findings were opened.
+    pub sites: Vec<Site>,
+}
+
+/// A place that leaks.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Site {
+    /// The kind of finding.
+    pub kind: String,
+    /// The process.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
+    /// The place.
+    pub site: String,
+    /// How many sockets were opened there.
+    pub here: u64,
+    /// Of how many.
+    pub of: u64,
 }
 
 /// What a rule has ignored.

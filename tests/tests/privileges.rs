@@ -12,7 +12,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// What the systemd unit grants.
-const BY_THE_UNIT: [&str; 4] = ["bpf", "perfmon", "dac_read_search", "net_admin"];
+const BY_THE_UNIT: [&str; 6] =
+    ["bpf", "perfmon", "dac_read_search", "net_admin", "sys_ptrace", "checkpoint_restore"];
 
 /// A process that has given its privileges up; it is ended when dropped.
 struct Dropper {

@@ -202,7 +202,7 @@ fn the_daemon_tells_it_in_the_journal_the_api_and_on_the_terminal() {
 
     let table = daemon.verb(&["leaks", "--explain"]);
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
-    let told = table.lines().last().expect("a story");
+    let told = table.lines().rfind(|line| line.contains('→')).expect("a story");
     assert!(told.starts_with("    ") && told.ends_with("  ESTABLISHED → CLOSE_WAIT"), "{table}");
     let brief = daemon.verb(&["leaks"]);
     assert!(!String::from_utf8_lossy(&brief.stdout).contains('→'));

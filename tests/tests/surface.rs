@@ -32,7 +32,7 @@ fn every_line_has_the_documented_fields_and_no_others() {
         (
             "finding",
             "type event id kind severity pid comm started unit container cookie state local remote \
-             holders since age_ms budget_ms evidence born_before_observer message",
+             holders since age_ms budget_ms evidence born_before_observer message site",
         ),
         ("loss", "type cause lost"),
         (
@@ -42,7 +42,7 @@ fn every_line_has_the_documented_fields_and_no_others() {
         ),
         ("sockets", "type count"),
         ("ready", "type layers names sockets"),
-        ("summary", "type transitions lost sockets open opened ignored ignored_by_rule"),
+        ("summary", "type transitions lost sockets open opened ignored ignored_by_rule sites"),
     ];
     let mut seen = BTreeSet::new();
     for text in &end.stdout {

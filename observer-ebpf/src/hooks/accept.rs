@@ -7,10 +7,12 @@ use observer_ebpf::{
     record::{SocketRef, call, errno, kind},
 };
 
-use super::syscall;
+use super::{stacks, syscall};
 use crate::{
     emit::{emit, header},
-    process::{current_start_ns, current_tgid, is_watched, report_refusal},
+    process::{
+        current_start_ns, current_tgid, gives_stacks, is_watched_for, report_refusal, watch_flags,
+    },
     sock,
 };
 
@@ -20,7 +22,11 @@ pub fn accept(ctx: TracePointContext) -> u32 {
     let fd = syscall::result(&ctx);
     let tgid = current_tgid();
     let is_refused = fd == -i64::from(errno::EMFILE) || fd == -i64::from(errno::ENFILE);
-    if fd < 0 && !is_refused || !is_watched(tgid) {
+    if fd < 0 && !is_refused {
+        return 0;
+    }
+    let flags = watch_flags(tgid);
+    if !is_watched_for(flags) {
         return 0;
     }
     if is_refused {
@@ -39,6 +45,9 @@ pub fn accept(ctx: TracePointContext) -> u32 {
                 references: 0,
             },
         );
+        if cookie != 0 && gives_stacks(flags) {
+            stacks::take(&ctx, tgid, cookie);
+        }
     }
     0
 }

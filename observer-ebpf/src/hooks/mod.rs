@@ -7,5 +7,6 @@ mod names;
 mod process;
 mod retransmit;
 mod snapshot;
+mod stacks;
 mod state;
 mod syscall;

@@ -50,6 +50,8 @@ pub fn exec(ctx: BtfTracePointContext) -> i32 {
     let known = watch_flags(process);
     // A process that was watched for its name and has another now is so no more.
     let flags = known & !watch::COMM | named.unwrap_or(0);
+    // Stacks alone make nobody watched, but where all are.
+    let flags = if flags == watch::STACKS && config!(watch_all) == 0 { 0 } else { flags };
     if flags != 0 {
         watch(process, flags);
     } else if known != 0 {

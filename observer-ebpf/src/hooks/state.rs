@@ -13,13 +13,14 @@ use observer_ebpf::{
     tcp_state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
+use super::stacks;
 use crate::{
     emit::{emit, header},
     hooks::names,
     maps::{Listener, config},
     process::{
         closing_descriptor, connecting_descriptor, current_comm, current_start_ns, current_tgid,
-        is_watched, report_refusal,
+        gives_stacks, is_watched_for, report_refusal, watch_flags,
     },
     sock::{self, bytes},
     watch,
@@ -57,10 +58,11 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         return None;
     }
     let tgid = current_tgid();
+    let watch_flags = if by_owner { watch_flags(tgid) } else { 0 };
     let ends = sock::ends(sk)?;
     if !is_known {
-        let is_wanted =
-            by_owner && is_watched(tgid) || is_accepted && watch::is_listening(ends.place());
+        let is_wanted = by_owner && is_watched_for(watch_flags)
+            || is_accepted && watch::is_listening(ends.place());
         if !is_wanted && !watch::is_on_port(ends.local_port, ends.remote_port) {
             return None;
         }
@@ -136,6 +138,9 @@ fn try_state(ctx: &BtfTracePointContext) -> Option<()> {
         };
         emit(Counter::RingState, brief);
         return Some(());
+    }
+    if new == SYN_SENT && gives_stacks(watch_flags) {
+        stacks::take(ctx, tgid, cookie);
     }
     emit(
         Counter::RingState,

@@ -16,6 +16,7 @@ use crate::{
     escape,
     incident::told,
     sinks::Palette,
+    stacks::{frame::listed, groups},
 };
 
 /// Longest message in the table, characters.
@@ -30,7 +31,8 @@ pub(super) struct Leaks {
     /// Only this process.
     #[arg(long)]
     pid: Option<u32>,
-    /// Show with each finding what happened to its socket before.
+    /// Show with each finding what happened to its socket before, and the call stack that opened
+    /// it.
     #[arg(long)]
     explain: bool,
     /// Then show what opens, changes and clears, until Ctrl-C.
@@ -71,6 +73,8 @@ impl Leaks {
             out.line(&out.palette.good("nothing is leaked"))?;
         } else {
             out.lines(table(&findings, out.palette))?;
+            let sites = groups::group(findings.iter().filter(|it| it.cookie.is_some()).map(placed));
+            out.lines(sites.iter().map(|group| out.palette.caution(&group.text())))?;
         }
         if !self.json && ignored.get() > 0 {
             let noun = if ignored.get() == 1 { "finding" } else { "findings" };
@@ -140,7 +144,16 @@ impl Leaks {
 fn story(finding: &Finding, palette: Palette) -> Vec<String> {
     let steps = finding.history.iter().flatten();
     let steps = steps.map(|step| (step.ago_ms, escape::short(&step.text, MESSAGE)));
-    told(steps).iter().map(|line| palette.faint(&format!("    {line}"))).collect()
+    let mut lines = told(steps);
+    if let Some(frames) = &finding.stack {
+        lines.extend(listed(frames, finding.site.as_deref(), finding.stack_note.as_deref()));
+    }
+    lines.iter().map(|line| palette.faint(&format!("    {line}"))).collect()
+}
+
+/// Kind, process with its name, and place.
+fn placed(finding: &Finding) -> (&str, u32, &str, Option<String>) {
+    (&finding.kind, finding.pid, &finding.comm, finding.site.clone())
 }
 
 fn table(findings: &[Finding], palette: Palette) -> Vec<String> {
@@ -192,7 +205,10 @@ fn kind(code: &str) -> Result<Kind, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::shapes::{Holder, Step};
+    use crate::{
+        api::shapes::{Holder, Step},
+        stacks::Frame,
+    };
 
     fn holder(pid: u32, comm: &str, fd: i32) -> Holder {
         Holder {
@@ -252,11 +268,16 @@ mod tests {
                 step(12_400, "CLOSE → SYN_SENT"),
                 step(100, "close(5) by \x1b[31mx, the last"),
             ]),
+            site: Some("0x1".into()),
+            stack: Some(vec![Frame { offset: 1, ..Frame::default() }]),
+            stack_note: Some("\x1b[2J".into()),
         };
         let lines = table(&[finding], Palette::default());
         assert_eq!(lines[2], "    -12.4 s  CLOSE → SYN_SENT");
         assert_eq!(lines[3], "     -0.1 s  close(5) by \\u{1b}[31mx, the last");
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines[4], "    → 0x1");
+        assert_eq!(lines[5], "    \\u{1b}[2J");
+        assert_eq!(lines.len(), 6);
         assert_eq!(
             lines[1],
             "error     close-wait  ≥1m01s  \\u{1b}[31mx\\u{202e} (7)  5   127.0.0.1:2  a\\u{a}b\\u{9b}c"

@@ -4,7 +4,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::duration, demo::child::Child, linger, observer::ObserverError};
+use crate::{
+    config::duration,
+    demo::child::Child,
+    linger,
+    observer::ObserverError,
+    stacks::{namer, opener},
+};
 
 mod asking;
 mod check;
@@ -65,6 +71,10 @@ enum Command {
     DemoChild(Child),
     #[command(hide = true, name = linger::VERB)]
     HoldHooks,
+    #[command(hide = true, name = opener::VERB)]
+    OpenFiles,
+    #[command(hide = true, name = namer::VERB)]
+    NameStacks,
 }
 
 /// Why a verb failed: what to say, and the exit code.
@@ -116,6 +126,8 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         Command::Demo(verb) => verb.run(),
         Command::GenerateDocs(verb) => verb.run(),
         Command::DemoChild(child) => child.run().map(|()| exit::OK).map_err(Failure::unable),
+        Command::OpenFiles => opener::serve().map(|()| exit::OK).map_err(Failure::unable),
+        Command::NameStacks => namer::serve().map(|()| exit::OK).map_err(Failure::unable),
         Command::HoldHooks => linger::hold().map(|()| exit::OK).map_err(Failure::unable),
     };
     match result {

@@ -26,6 +26,7 @@ use crate::{
         json::Json,
         output::{Dropped, Output},
     },
+    stacks::Wanted,
     trends::Fleet,
 };
 
@@ -64,9 +65,15 @@ pub(super) struct Watch {
     /// One JSON object a line (docs/json.md).
     #[arg(long)]
     json: bool,
-    /// Show with each finding that opens what happened to its socket before.
+    /// Show with each finding that opens what happened to its socket before, and the call stack
+    /// that opened it.
     #[arg(long)]
     explain: bool,
+    /// Take the call stack of each connect and accept from the start.
+    ///
+    /// Without this they are taken of a process from its first finding on.
+    #[arg(long)]
+    stacks: bool,
     /// Do not show the single changes of state.
     #[arg(long)]
     no_transitions: bool,
@@ -253,8 +260,10 @@ impl Watch {
                 quiet: self.no_transitions && !self.sockets,
                 ring_bytes: self.ring_size,
                 btf: self.btf.clone(),
+                stacks: false,
             },
             core,
+            stacks: if self.stacks { Wanted::Always } else { Wanted::OnDemand },
         })
     }
 }

@@ -227,7 +227,7 @@ mod tests {
             let page = page();
             assert!(page.contains(&format!("| `{}` ", key.name)), "{}", key.name);
         }
-        assert_eq!(names.len(), 72 + Kind::ALL.len() + RULE);
+        assert_eq!(names.len(), 73 + Kind::ALL.len() + RULE);
     }
 
     #[test]

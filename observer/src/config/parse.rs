@@ -383,6 +383,7 @@ mod tests {
             layers = "a"
             ring_bytes = "64KiB"
             max_sockets = 1
+            stacks = true
             [budgets]
             close-wait = "1m30s"
             [pool]
@@ -417,6 +418,7 @@ mod tests {
         assert_eq!(config.watch.port, [1_883, 8_883]);
         assert_eq!((config.watch.ring_bytes, config.watch.max_sockets), (65_536, 1));
         assert_eq!(config.watch.layers, Some(crate::probe::Layers::A));
+        assert!(config.watch.stacks);
         let budget = config.budgets.get(crate::detect::Kind::CloseWait);
         assert_eq!(budget, Duration::from_secs(90));
         assert_eq!(config.api.listen, None);

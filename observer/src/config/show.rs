@@ -146,7 +146,7 @@ mod tests {
     }
 
     /// Lines of which any choice is a config together with a broker behind TLS and MQTT 5.
-    const LINES: [&str; 44] = [
+    const LINES: [&str; 45] = [
         "watch.comm = [\"a b\", \"\\u00e9\\\"\\\\\"]",
         "watch.unit = [\"a@b.service\"]",
         "watch.cgroup = [\"/a\", \"/b\"]",
@@ -156,6 +156,7 @@ mod tests {
         "watch.snapshot_interval = \"1m1s1ms\"",
         "watch.ring_bytes = 131072",
         "watch.max_sockets = 7",
+        "watch.stacks = true",
         "budgets.close-wait = \"0s\"",
         "budgets.unreleased = \"24h\"",
         "pool.keep_alive = \"0s\"",

@@ -17,6 +17,7 @@ use crate::{
     },
     observer::{Observer, Options},
     probe,
+    stacks::Wanted,
 };
 
 /// Everything that is open when the privileges are gone.
@@ -83,6 +84,7 @@ fn options(config: &Config) -> Options {
             quiet: false,
             ring_bytes: watch.ring_bytes,
             btf: None,
+            stacks: false,
         },
         core: correlate::Config {
             budgets: config.budgets.clone(),
@@ -93,5 +95,6 @@ fn options(config: &Config) -> Options {
             boot_offset: clock::boot_offset(),
             ..correlate::Config::default()
         },
+        stacks: if watch.stacks { Wanted::Always } else { Wanted::OnDemand },
     }
 }

@@ -53,7 +53,9 @@ impl Sink for Alarm {
                 self.desk.tell(News::Finding(Arc::new(finding.clone())));
             }
             // No record is lost: the metrics tell it.
-            Report::Loss { cause, .. } if cause == Counter::ConnectNotRead.name() => {}
+            Report::Loss { cause, .. }
+                if cause == Counter::ConnectNotRead.name()
+                    || cause == Counter::StackNotTaken.name() => {}
             Report::Loss { cause, lost } => {
                 self.losses.add(cause, lost);
                 self.desk.tell(News::Loss { cause, lost });

@@ -19,6 +19,7 @@ use crate::{
     probe,
     selection::Selection,
     sinks::{Report, Sink},
+    stacks::Wanted,
 };
 
 pub mod child;
@@ -131,8 +132,10 @@ fn options(pids: &[u32], budget: Duration) -> Options {
             quiet: false,
             ring_bytes: 8 << 20,
             btf: None,
+            stacks: false,
         },
         core: Config { budgets, boot_offset: clock::boot_offset(), ..Config::default() },
+        stacks: Wanted::Never,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     cgroup::Place,
     escape,
     model::MonoTime,
+    stacks::Named,
     table::{Hand, Step, What},
 };
 
@@ -25,6 +26,10 @@ pub struct Proof {
     pub places: Vec<Place>,
     /// What happened to its socket, the oldest first, as far as it was asked for.
     pub history: Option<Arc<[Step]>>,
+    /// Where in its program its socket was opened, where that is known: safe for a terminal.
+    pub site: Option<Arc<str>>,
+    /// The call stack of that, or why there is none, as far as it was asked for.
+    pub stack: Option<Arc<Named>>,
 }
 
 impl Proof {
@@ -38,10 +43,13 @@ impl Proof {
 
 impl Finding {
     /// Adds what stands behind it, and says in the message where its process runs and for how long
-    /// it has (`running_for`, where that is known). Of what is over the message says no more.
+    /// it has (`running_for`, where that is known), and where its socket was opened. Of what is over the message says no more.
     pub fn prove(&mut self, proof: Proof, running_for: Option<Duration>) {
         if self.event != FindingEvent::Cleared {
             self.message.push_str(&message::runs(self, &proof.place, running_for));
+            if let Some(site) = &proof.site {
+                self.message.push_str(&format!("; opened at {site}"));
+            }
         }
         *self.proof = proof;
     }
@@ -216,6 +224,11 @@ mod tests {
             assert_eq!(cleared.message, "it is so");
             assert_eq!(*cleared.proof, proof);
         }
+        let mut opened = finding(FindingEvent::Opened, "node");
+        let site = Some("lease (pool.c:12)".into());
+        opened.prove(Proof { site, ..Proof::default() }, hour);
+        let expected = "it is so; node has run for 1 h 5 min; opened at lease (pool.c:12)";
+        assert_eq!(opened.message, expected);
         let mut nameless = finding(FindingEvent::Opened, "");
         nameless.prove(Proof::default(), hour);
         assert_eq!(nameless.message, "it is so; it has run for 1 h 5 min");

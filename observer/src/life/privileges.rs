@@ -162,8 +162,18 @@ pub fn drop_to(user: &str) -> Result<Remaining, PrivilegeError> {
 ///
 /// As for [`drop_to`].
 pub fn renounce() -> Result<Remaining, PrivilegeError> {
+    renounce_but(CapabilitySet::empty())
+}
+
+/// As [`renounce`], for a helper whose work needs the capabilities `keep`: they stay, as far as they
+/// are there.
+///
+/// # Errors
+///
+/// As for [`drop_to`].
+pub fn renounce_but(keep: CapabilitySet) -> Result<Remaining, PrivilegeError> {
     let nobody = User { name: "nobody".to_owned(), uid: 65_534, gid: 65_534 };
-    give_up(is_root().then_some(&nobody), &[], CapabilitySet::empty())
+    give_up(is_root().then_some(&nobody), &[], keep)
 }
 
 /// `keep` stays, as far as it is there.

@@ -18,7 +18,7 @@ use aya::{
 use aya_log::EbpfLogger;
 use observer_ebpf::{
     COMM_LEN,
-    config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL, naming},
+    config::{CONFIG_GLOBAL, Config, OFFSETS_GLOBAL, naming, watch},
     counter::Counter,
     row::{RouteCount, RouteKey},
 };
@@ -100,6 +100,8 @@ pub struct Options {
     pub quiet: bool,
     /// Size of the ring in bytes: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
+    /// Take call stacks of every watched process, not only of those that [`Probe::arm`] names.
+    pub stacks: bool,
     /// The kernel's type information, instead of its own file.
     pub btf: Option<PathBuf>,
 }
@@ -158,6 +160,7 @@ impl Probe {
             making: hooks::MAKING,
             port_range: [port_range.0.into(), port_range.1.into()],
             many_ports: ports::many(port_range),
+            stacks: options.stacks.into(),
         };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
@@ -258,6 +261,20 @@ impl Probe {
         self.watched
             .insert(pid, flags, 0)
             .map_err(|error| ProbeError::using("told which process to watch", &error))
+    }
+
+    /// Takes call stacks of a process from now on. It does not make it watched.
+    pub fn arm(&mut self, pid: u32) -> Result<(), ProbeError> {
+        self.watch(pid, watch::STACKS)
+    }
+
+    /// Takes no more call stacks of a process.
+    pub fn disarm(&mut self, pid: u32) -> Result<(), ProbeError> {
+        let Ok(flags) = self.watched.get(&pid, 0) else { return Ok(()) };
+        let rest = flags & !watch::STACKS;
+        let told =
+            if rest == 0 { self.watched.remove(&pid) } else { self.watched.insert(pid, rest, 0) };
+        told.map_err(|error| ProbeError::using("told whose call stacks to leave", &error))
     }
 
     /// Watches processes by the name they will have, with `flags` beside `watch::COMM`.

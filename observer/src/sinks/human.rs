@@ -39,7 +39,7 @@ impl<W: Write> Human<W> {
         Self { out, palette, zone, transitions, explain: false, lines: 0 }
     }
 
-    /// Whether a finding that opens is followed by what happened to its socket.
+    /// Whether a finding that opens is followed by what happened to its socket, and its call stack.
     pub(crate) fn explain(self, explain: bool) -> Self {
         Self { explain, ..self }
     }
@@ -101,11 +101,21 @@ impl<W: Write> Human<W> {
                 self.history(finding)?;
             }
         }
+        if self.explain && finding.event != FindingEvent::Cleared {
+            self.stack(finding)?;
+        }
         Ok(())
     }
 
     fn history(&mut self, finding: &Finding) -> io::Result<()> {
         for line in finding.proof.story(finding.time) {
+            writeln!(self.out, "{}", self.palette.faint(&format!("{:42}{line}", "")))?;
+        }
+        Ok(())
+    }
+
+    fn stack(&mut self, finding: &Finding) -> io::Result<()> {
+        for line in finding.proof.stack.iter().flat_map(|named| named.lines()) {
             writeln!(self.out, "{}", self.palette.faint(&format!("{:42}{line}", "")))?;
         }
         Ok(())
@@ -158,6 +168,9 @@ impl<W: Write> Human<W> {
             "\n{verdict}; {} sockets watched, {} changes of state seen, {lost}",
             summary.sockets, summary.transitions
         )?;
+        for group in &summary.sites {
+            writeln!(self.out, "{}", self.palette.caution(&group.text()))?;
+        }
         for rule in &summary.ignored_by_rule {
             let noun = if rule.findings == 1 { "finding" } else { "findings" };
             let reason = escape::short(&rule.reason, REASON);
@@ -190,6 +203,10 @@ impl<W: Write> Sink for Human<W> {
             Report::Finding(finding) => self.finding(finding, clock),
             Report::Loss { cause, lost } if cause == Counter::ConnectNotRead.name() => {
                 let line = format!("{lost} MQTT client ids could not be read ({cause})");
+                writeln!(self.out, "{}", self.palette.faint(&line))
+            }
+            Report::Loss { cause, lost } if cause == Counter::StackNotTaken.name() => {
+                let line = format!("{lost} call stacks could not be taken ({cause})");
                 writeln!(self.out, "{}", self.palette.faint(&line))
             }
             Report::Loss { cause, lost } => {
@@ -229,10 +246,13 @@ mod tests {
     use crate::sinks::journal::finding_with_all_facts as finding;
 
     fn shown(explain: bool, event: FindingEvent) -> String {
+        told(explain, &finding(Kind::CloseWait, event, 1))
+    }
+
+    fn told(explain: bool, finding: &Finding) -> String {
         let mut sink = Human::new(Vec::new(), Palette::default(), false).explain(explain);
         let clock = WallClock::at(MonoTime::from_nanos(0), jiff::Timestamp::UNIX_EPOCH);
-        sink.report(Report::Finding(&finding(Kind::CloseWait, event, 1)), clock)
-            .expect("a vector takes everything");
+        sink.report(Report::Finding(finding), clock).expect("a vector takes everything");
         String::from_utf8(sink.out).expect("it is text")
     }
 
@@ -242,7 +262,17 @@ mod tests {
             "{0:42}-15.0 s  a snapshot found it in CLOSE_WAIT\n{0:42} -5.0 s  records were lost\n",
             ""
         );
-        assert!(shown(true, FindingEvent::Opened).ends_with(&story));
+        let stack = format!(
+            "{0:42}→ lease (pool.c:12)\n{0:42}  n\\u{{a}}ode+0x1189\n{0:42}no frame\\u{{a}}pointers\n",
+            ""
+        );
+        assert!(shown(true, FindingEvent::Opened).ends_with(&(story + &stack)));
+        assert!(!shown(false, FindingEvent::Opened).contains("→ lease"));
+        let opened = finding(Kind::CloseWait, FindingEvent::Opened, 1);
+        let brings = Finding { event: FindingEvent::Updated, ..opened };
+        assert!(told(true, &brings).ends_with(&stack));
+        assert!(!told(false, &brings).contains("→ lease"));
+        assert!(!shown(true, FindingEvent::Cleared).contains("→ lease"));
         for (explain, event) in [
             (false, FindingEvent::Opened),
             (true, FindingEvent::Updated),

@@ -30,7 +30,7 @@ use super::output::{Dropped, Output};
 use crate::{
     clock::{self, WallClock},
     config::Sinks,
-    incident::Finding,
+    incident::{Finding, FindingEvent},
     model::MonoTime,
 };
 
@@ -101,9 +101,11 @@ impl Journal {
     }
 
     /// Writes a finding, unless it is an update that comes too soon after the last entry about the
-    /// same incident. Never waits.
+    /// same incident. One that brings the call stack is as new as an opening. Never waits.
     pub fn send(&mut self, finding: &Finding, now: MonoTime) {
-        if let Some(suppressed) = self.pace.admit(finding.event, finding.id, now) {
+        let brings_stack = finding.event == FindingEvent::Updated && finding.proof.stack.is_some();
+        let event = if brings_stack { FindingEvent::Opened } else { finding.event };
+        if let Some(suppressed) = self.pace.admit(event, finding.id, now) {
             self.write(&entry(finding, WallClock::read(), suppressed));
         }
     }
@@ -264,7 +266,7 @@ mod tests {
     use super::{entry::tests::decode, finding::tests::finding, *};
     use crate::{
         detect::Kind,
-        incident::FindingEvent::{self, Cleared, Opened, Updated},
+        incident::FindingEvent::{Cleared, Opened, Updated},
     };
 
     /// A directory of its own, removed when dropped.
@@ -415,6 +417,22 @@ mod tests {
             assert_eq!(suppressed.as_deref(), (event == Cleared).then_some("2"));
         }
         assert_eq!((journal.suppressed(), journal.lost()), (2, 0));
+    }
+
+    #[test]
+    fn an_update_that_brings_the_call_stack_is_written_at_once() {
+        let directory = Directory::new();
+        let journald = directory.bind();
+        let (mut journal, _tap) = open(&directory.socket());
+        send(&mut journal, Opened, 1);
+        assert!(receive(&journald).is_some());
+        let named = finding(Kind::CloseWait, Opened, 1);
+        journal.send(&Finding { event: Updated, ..named }, MonoTime::from_nanos(1));
+        let entry = receive(&journald).expect("it is news");
+        assert_eq!(field(&entry, "SOCKWARDEN_EVENT").as_deref(), Some("updated"));
+        assert!(field(&entry, "SOCKWARDEN_STACK").is_some_and(|it| it.contains("lease")));
+        send(&mut journal, Updated, 1);
+        assert_eq!(receive(&journald), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ impl<W: Write> Json<W> {
         Self { out, transitions, explain: false }
     }
 
-    /// Whether a finding that opens comes with what happened to its socket.
+    /// Whether a finding that opens comes with what happened to its socket, and its call stack.
     pub fn explain(self, explain: bool) -> Self {
         Self { explain, ..self }
     }
@@ -44,7 +44,9 @@ impl<W: Write> Sink for Json<W> {
             Report::Transition(seen) => self.line(&Line::transition(seen, clock)),
             Report::Finding(finding) => {
                 let mut shape = shapes::Finding::new(finding, finding.time, clock);
-                shape.history = shape.history.filter(|_| self.explain);
+                if !self.explain {
+                    shape.unexplain();
+                }
                 self.line(&Line::Finding(Box::new(shape)))
             }
             Report::Loss { cause, lost } => self.line(&Line::Loss { cause, lost }),

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, io};
 use serde::Serialize;
 
 use crate::{
-    clock::WallClock, correlate::SeenTransition, incident::Finding, probe::Layers, table::Table,
+    clock::WallClock, correlate::SeenTransition, incident::Finding, probe::Layers, stacks::Group,
+    table::Table,
 };
 
 pub mod human;
@@ -67,6 +68,8 @@ pub struct Summary {
     pub ignored: BTreeMap<&'static str, u64>,
     /// The same by the rules that ignored any, in their order.
     pub ignored_by_rule: Vec<IgnoredByRule>,
+    /// Where the sockets of the open findings were opened, as far as that is known.
+    pub sites: Vec<Group>,
 }
 
 /// What a rule has ignored.

@@ -24,6 +24,7 @@ use observer::probe;
 use observer::selection::Selection;
 use observer::sinks::json::Json;
 use observer::sinks::output::Output;
+use observer::stacks::Wanted;
 use pool::registry::{Change, Stage};
 use pool::testing::{Flaw, Sabotage};
 use pool::{Broker, Device, Limits, Pool, ReconnectOptions};
@@ -216,8 +217,9 @@ fn options() -> Options {
         quiet: false,
         ring_bytes: 8 << 20,
         btf: None,
+        stacks: false,
     };
-    Options { selection, ports: Vec::new(), probe, core }
+    Options { selection, ports: Vec::new(), probe, core, stacks: Wanted::Never }
 }
 
 fn parse_flaw(word: &str) -> Result<Option<Flaw>> {

@@ -64,6 +64,7 @@ fn start() -> Result<Probe, String> {
         quiet: false,
         ring_bytes: 1 << 16,
         btf: None,
+        stacks: false,
     };
     let Started { probe, degraded } = Probe::start(&options).map_err(|error| error.to_string())?;
     degraded.map_or(Ok(probe), Err)

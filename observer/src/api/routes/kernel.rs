@@ -54,7 +54,8 @@ pub(crate) struct FindingQuery {
     kind: Option<String>,
     /// About this process.
     pid: Option<u32>,
-    /// Whether each comes with what happened to its socket (`history`); `false` unless given.
+    /// Whether each comes with what happened to its socket (`history`) and its call stack
+    /// (`stack`); `false` unless given.
     explain: Option<bool>,
     /// Only those after this number.
     after: Option<u64>,

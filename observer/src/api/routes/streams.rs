@@ -32,8 +32,8 @@ const TYPES: [&str; 3] = ["finding", "loss", "pool"];
 pub(crate) struct EventQuery {
     /// `finding`, `loss` and `pool`, separated by commas; all unless given.
     types: Option<String>,
-    /// Whether a finding that opens comes with what happened to its socket (`history`); `false`
-    /// unless given.
+    /// Whether a finding that opens comes with what happened to its socket (`history`) and its
+    /// call stack (`stack`); `false` unless given.
     explain: Option<bool>,
 }
 
@@ -111,7 +111,9 @@ fn render(news: &News, explain: bool) -> Option<Entry> {
     match news {
         News::Finding(finding) => {
             let mut shape = Finding::new(finding, finding.time, WallClock::read());
-            shape.history = shape.history.filter(|_| explain);
+            if !explain {
+                shape.unexplain();
+            }
             entry("finding", &shapes::News::Finding(Box::new(shape)))
         }
         News::Loss { cause, lost } => {

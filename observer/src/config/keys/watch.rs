@@ -118,6 +118,17 @@ pub(super) fn section() -> Section {
                 reason: "Far more than most hosts have.",
                 reload: Reload::Restart,
             },
+            Key {
+                name: "stacks",
+                place: place(flag(), |it| &mut it.watch.stacks),
+                default: "false".into(),
+                allowed: "true or false",
+                meaning: "Take the call stack of each connect and accept from the start, so that \
+                    the first finding too says where its socket was opened.",
+                reason: "Without this stacks are taken of a process from its first finding on, and \
+                    cost nothing before: a stack takes a microsecond or two.",
+                reload: Reload::Restart,
+            },
         ],
     }
 }

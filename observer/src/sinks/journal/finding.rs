@@ -72,6 +72,12 @@ pub fn entry(finding: &Finding, clock: WallClock, suppressed: u64) -> Entry {
     if !story.is_empty() {
         entry.add_lines("SOCKWARDEN_HISTORY", story);
     }
+    if let Some(site) = &finding.proof.site {
+        entry.add("SOCKWARDEN_SITE", site);
+    }
+    if let Some(stack) = &finding.proof.stack {
+        entry.add_lines("SOCKWARDEN_STACK", stack.lines());
+    }
     entry.add("SOCKWARDEN_SINCE", clock.wall(finding.since));
     entry.add("SOCKWARDEN_AGE_MS", finding.age().as_millis());
     entry.add("SOCKWARDEN_BUDGET_MS", finding.budget.as_millis());
@@ -121,18 +127,36 @@ fn told(holder: &Holder, place: Option<&Place>, clock: WallClock) -> String {
 
 #[cfg(test)]
 pub(in crate::sinks) mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::{
         detect::Kind,
         incident::{ClearReason, DeviceFacts, Evidence, Proof, SocketFacts, Subject},
         model::{Comm, Cookie, Ends, Holder, MonoTime, ProcessKey, TcpState},
+        stacks::{Frame, Named},
         table::{Step, What},
     };
 
     fn place(unit: Option<&str>, container: Option<&str>) -> Place {
         Place { unit: unit.map(Into::into), container: container.map(Into::into) }
+    }
+
+    fn stack() -> Named {
+        let lease = Frame {
+            function: Some("lease".to_owned()),
+            file: Some("/src/pool.c".to_owned()),
+            line: Some(12),
+            module: Some("/opt/n\node".to_owned()),
+            offset: 0x1189,
+        };
+        let main = Frame { function: None, line: None, ..lease.clone() };
+        Named {
+            frames: vec![lease, main],
+            site: Some(0),
+            is_doubtful: false,
+            note: Some("no frame\npointers".into()),
+        }
     }
 
     /// A finding with every fact.
@@ -188,6 +212,9 @@ pub(in crate::sinks) mod tests {
                         })
                         .into(),
                 ),
+                site: Some("lease (pool.c:12)".into()),
+                // An update has one only where it brings it.
+                stack: (event != FindingEvent::Updated).then(|| Arc::new(stack())),
             }),
             message: "node\n(pid 4242) holds fd 12".to_owned(),
             clear_reason: (event == FindingEvent::Cleared).then_some(ClearReason::HandedOver),
@@ -234,6 +261,8 @@ pub(in crate::sinks) mod tests {
              4243 my worker 7 started=1970-01-01T00:00:00.000000001Z container=a\\u{a}b",
             "SOCKWARDEN_HISTORY=-15.0 s  a snapshot found it in CLOSE_WAIT\n \
              -5.0 s  records were lost",
+            "SOCKWARDEN_SITE=lease (pool.c:12)",
+            "SOCKWARDEN_STACK=→ lease (pool.c:12)\n  n\\u{a}ode+0x1189\nno frame\\u{a}pointers",
             "SOCKWARDEN_SINCE=1970-01-01T00:01:00Z",
             "SOCKWARDEN_AGE_MS=15000",
             "SOCKWARDEN_BUDGET_MS=10000",
@@ -257,7 +286,7 @@ pub(in crate::sinks) mod tests {
         finding.process.start_ns = 0;
         let entry = entry(&finding, clock(), 0);
         let absent = ["CLEAR_REASON", "DEVICE", "GENERATION", "OTHER", "OVERLAP", "SUPPRESSED"];
-        let unproven = ["STARTED", "UNIT", "CONTAINER", "HISTORY"];
+        let unproven = ["STARTED", "UNIT", "CONTAINER", "HISTORY", "SITE", "STACK"];
         for (name, _) in entry.fields() {
             let parts = absent.iter().chain(&unproven);
             assert!(!parts.into_iter().any(|part| name.contains(part)), "{name}");

@@ -13,6 +13,7 @@ use crate::{
     clock::WallClock,
     incident,
     model::{self, Comm, Ends, MonoTime, TcpState},
+    stacks::Frame,
     table::{self, Evidence, What},
 };
 
@@ -79,6 +80,16 @@ pub struct Finding {
     /// What happened to the socket, at most 32 entries, the oldest first; only where asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<Step>>,
+    /// Where in its program the socket was opened: function, and file and line where known; null
+    /// where that is not known.
+    #[serde(default)]
+    pub site: Option<String>,
+    /// The functions that opened the socket, the innermost first; only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Vec<Frame>>,
+    /// What of the stack cannot be known, and what would help; only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_note: Option<String>,
 }
 
 /// One thing that happened to a socket.
@@ -203,7 +214,15 @@ impl Finding {
             overlap_us: device.and_then(|facts| facts.overlap).map(micros),
             detail: finding.detail.as_ref().and_then(|detail| serde_json::to_value(detail).ok()),
             history: proof.history.as_deref().map(steps),
+            site: proof.site.as_deref().map(str::to_owned),
+            stack: proof.stack.as_ref().map(|named| named.frames.clone()),
+            stack_note: proof.stack.as_ref().and_then(|named| named.note.clone()),
         }
+    }
+
+    /// Without what was not asked for: history and stack.
+    pub fn unexplain(&mut self) {
+        (self.history, self.stack, self.stack_note) = (None, None, None);
     }
 }
 

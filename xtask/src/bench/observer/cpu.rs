@@ -25,6 +25,8 @@ const DRAINED: Duration = Duration::from_millis(300);
 pub(super) enum Watcher {
     Nobody,
     Sockwarden,
+    /// Taking a call stack of every connect and accept.
+    WithStacks,
     Rival(&'static str),
 }
 
@@ -120,6 +122,7 @@ impl Watcher {
         match self {
             Self::Nobody => "nobody",
             Self::Sockwarden => "sockwarden",
+            Self::WithStacks => "sockwarden --stacks",
             Self::Rival(name) => name,
         }
     }
@@ -128,9 +131,11 @@ impl Watcher {
     pub(super) fn attach(self, setting: &Setting, pid: u32) -> Result<Option<Running>> {
         match self {
             Self::Nobody => Ok(None),
-            Self::Sockwarden => {
-                let args = ["--pid", &pid.to_string(), "--layers", "ab"];
-                watch::start(&setting.binary, &args).map(Some)
+            Self::Sockwarden | Self::WithStacks => {
+                let pid = pid.to_string();
+                let args = ["--pid", &pid, "--layers", "ab", "--stacks"];
+                let args = if self == Self::WithStacks { &args[..] } else { &args[..4] };
+                watch::start(&setting.binary, args).map(Some)
             }
             Self::Rival(name) => rival::attach(name).map(Some),
         }
@@ -139,7 +144,7 @@ impl Watcher {
     fn lost_events(self, running: &Running) -> u64 {
         match self {
             Self::Nobody => 0,
-            Self::Sockwarden => watch::lost_records(running),
+            Self::Sockwarden | Self::WithStacks => watch::lost_records(running),
             Self::Rival(_) => rival::lost_events(running),
         }
     }
@@ -147,7 +152,7 @@ impl Watcher {
     /// Returns when nothing of the watcher is left.
     pub(super) fn detach(self, running: Running) -> Result {
         match self {
-            Self::Sockwarden => watch::stop(running).map(drop),
+            Self::Sockwarden | Self::WithStacks => watch::stop(running).map(drop),
             Self::Nobody | Self::Rival(_) => running.interrupt().map(drop),
         }
     }

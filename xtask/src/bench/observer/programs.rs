@@ -13,11 +13,17 @@ use std::collections::BTreeMap;
 const USUAL_REPS: u32 = 3;
 /// Our program on the hook that the rivals have too.
 const SET_STATE: &str = "state";
+/// Programs that take a call stack once a cycle, and what the figure of each is called.
+const TAKERS: [(&str, &str); 2] =
+    [(SET_STATE, "observer.stacks_ns_per_connect"), ("accept", "observer.stacks_ns_per_accept")];
 /// Below this the mean is chance: the programs of processes and of snapshots, in this loop.
 const LEAST_RUNS: u64 = 1_000;
 
 /// Nanoseconds per run of each program.
 type Means = BTreeMap<String, f64>;
+
+/// Runs and time of each program.
+type Counters = BTreeMap<String, bpf::Counter>;
 
 pub(super) fn measure(setting: &Setting) -> Result<Vec<Figure>> {
     let reps = setting.reps(USUAL_REPS);
@@ -25,12 +31,21 @@ pub(super) fn measure(setting: &Setting) -> Result<Vec<Figure>> {
     let _counted = RunStats::set(true)?;
     let mut ours = BTreeMap::<String, Vec<f64>>::new();
     let mut rivals = BTreeMap::<&str, Vec<f64>>::new();
+    let mut stacks = BTreeMap::<&str, Vec<f64>>::new();
     for rep in 1..=reps {
-        for (name, mean) in means(Watcher::Sockwarden, setting)? {
+        let without = counters(Watcher::Sockwarden, setting)?;
+        let with = counters(Watcher::WithStacks, setting)?;
+        for (program, figure) in TAKERS {
+            let time = |all: &Counters| all.get(program).map(|it| it.run_time_ns as f64);
+            if let (Some(with), Some(without)) = (time(&with), time(&without)) {
+                stacks.entry(figure).or_default().push((with - without) / f64::from(CYCLES));
+            }
+        }
+        for (name, mean) in means(without) {
             ours.entry(name).or_default().push(mean);
         }
         for name in RIVALS {
-            let all = means(Watcher::Rival(name), setting)?;
+            let all = means(counters(Watcher::Rival(name), setting)?);
             let same_hook = all.into_iter().filter(|(program, _)| program.contains(rival::PROGRAM));
             rivals.entry(name).or_default().extend(same_hook.map(|(_, mean)| mean));
         }
@@ -48,11 +63,12 @@ pub(super) fn measure(setting: &Setting) -> Result<Vec<Figure>> {
         let ours = Figure::new("observer.ns_per_set_state", "ns", None, samples)?;
         Ok(rivals.iter().fold(ours, |figure, (name, means)| figure.with_rival(name, means)))
     };
-    ours.into_iter().map(figure).collect()
+    let stacks = stacks.into_iter().map(|(name, samples)| Figure::new(name, "ns", None, samples));
+    ours.into_iter().map(figure).chain(stacks).collect()
 }
 
-/// The programs of the watcher that the loop ran, and what each run took.
-fn means(watcher: Watcher, setting: &Setting) -> Result<Means> {
+/// What the programs of the watcher took while the loop ran.
+fn counters(watcher: Watcher, setting: &Setting) -> Result<Counters> {
     let mut cycles = Cycles::start()?;
     let running = watcher.attach(setting, cycles.pid())?;
     let running = running.expect("invariant: only nobody has no process");
@@ -65,6 +81,11 @@ fn means(watcher: Watcher, setting: &Setting) -> Result<Means> {
         let before = before.get(&name).copied().unwrap_or_default();
         (name, counter.since(before))
     });
-    let often = during.filter(|(_, counter)| counter.run_cnt >= LEAST_RUNS);
-    Ok(often.filter_map(|(name, counter)| Some((name, counter.ns_per_run()?))).collect())
+    Ok(during.collect())
+}
+
+/// What a run of each took, of those that the loop ran.
+fn means(counters: Counters) -> Means {
+    let often = counters.into_iter().filter(|(_, counter)| counter.run_cnt >= LEAST_RUNS);
+    often.filter_map(|(name, counter)| Some((name, counter.ns_per_run()?))).collect()
 }
