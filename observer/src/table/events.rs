@@ -203,7 +203,7 @@ impl Table {
             let hand = Hand { pid: process.pid, fd };
             socket.recorder.push(time, What::Closed { hand, is_last: references <= 1 });
             if !socket.is_owned_by(process) {
-                socket.let_go = Some((process, fd, time));
+                socket.let_go = Some(Box::new((process, fd, time)));
             }
         });
         if is_known.is_some() {

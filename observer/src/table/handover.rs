@@ -70,7 +70,7 @@ impl Socket {
         // A new version of a server closes what it got by fork(2), and receives it in a message with
         // SCM_RIGHTS, which takes the lowest number: often the same.
         let got_it_again = self.holders.iter().find(|entry| {
-            self.let_go.is_some_and(|(process, fd, time)| {
+            self.let_go.as_deref().is_some_and(|&(process, fd, time)| {
                 (entry.process, entry.fd) == (process, fd) && entry.acquired > time
             })
         });

@@ -133,7 +133,8 @@ pub struct Socket {
     pub(super) spared: MonoTime,
     /// The last descriptor of another process than the owner that was closed, and when: whoever has
     /// it again after that was given it.
-    pub(super) let_go: Option<(ProcessKey, i32, MonoTime)>,
+    /// Boxed, for most have none.
+    pub(super) let_go: Option<Box<(ProcessKey, i32, MonoTime)>>,
     /// The descriptors that refer to it, by process and number.
     pub holders: Vec<HolderEntry>,
     /// What moves through it.
