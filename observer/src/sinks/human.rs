@@ -141,21 +141,27 @@ impl<W: Write> Human<W> {
     fn summary(&mut self, summary: &Summary) -> io::Result<()> {
         let open: u64 = summary.open.values().sum();
         writeln!(self.out)?;
-        let heading = format!("{:<14} {:>7} {:>11}", "FINDING", "OPENED", "STILL OPEN");
-        writeln!(self.out, "{}", self.palette.strong(&heading))?;
-        for kind in Kind::ALL {
-            let count = |of: &std::collections::BTreeMap<&'static str, u64>| {
-                of.get(kind.code()).copied().unwrap_or(0)
-            };
-            let (opened, open) = (count(&summary.opened), count(&summary.open));
-            let line = format!("{:<14} {opened:>7} {open:>11}", kind.code());
-            let line = match (opened, open) {
-                (0, 0) => self.palette.faint(&line),
-                (_, 0) => line,
-                _ => self.palette.alarm(&line),
-            };
+        let count = |of: &std::collections::BTreeMap<&'static str, u64>, kind: Kind| {
+            of.get(kind.code()).copied().unwrap_or(0)
+        };
+        let counts = |kind| (kind, count(&summary.opened, kind), count(&summary.open, kind));
+        let found = |(_, opened, open): &(Kind, u64, u64)| opened + open > 0;
+        let lines: Vec<_> = Kind::ALL.into_iter().map(counts).filter(found).collect();
+        if !lines.is_empty() {
+            let heading = format!("{:<19} {:>7} {:>11}", "FINDING", "OPENED", "STILL OPEN");
+            writeln!(self.out, "{}", self.palette.strong(&heading))?;
+        }
+        for (kind, opened, open) in &lines {
+            let line = format!("{:<19} {opened:>7} {open:>11}", kind.code());
+            let line = if *open > 0 { self.palette.alarm(&line) } else { line };
             writeln!(self.out, "{line}")?;
         }
+        let others = Kind::ALL.len() - lines.len();
+        let others = match lines.len() {
+            0 => format!("no finding of any of the {others} kinds"),
+            _ => format!("none of the other {others} kinds"),
+        };
+        writeln!(self.out, "{}", self.palette.faint(&others))?;
         let lost = format!("{} records lost", summary.lost);
         let lost = if summary.lost == 0 { lost } else { self.palette.alarm(&lost) };
         let verdict = match open {
@@ -280,5 +286,26 @@ mod tests {
         ] {
             assert!(!shown(explain, event).contains("a snapshot found"), "{event:?}");
         }
+    }
+
+    #[test]
+    fn the_end_lists_what_was_found_and_no_rows_of_zeros() {
+        let told = |summary: &Summary| {
+            let mut sink = Human::new(Vec::new(), Palette::default(), false);
+            sink.summary(summary).expect("a vector takes everything");
+            String::from_utf8(sink.out).expect("it is text")
+        };
+        let mut summary = Summary::default();
+        assert!(told(&summary).starts_with("\nno finding of any of the 20 kinds\n"));
+        summary.opened.insert(Kind::CloseWait.code(), 4);
+        summary.open.insert(Kind::CloseWait.code(), 1);
+        summary.opened.insert(Kind::DuplicateClientId.code(), 2);
+        let table = "
+FINDING              OPENED  STILL OPEN
+close-wait                4           1
+duplicate-client-id       2           0
+none of the other 18 kinds
+";
+        assert!(told(&summary).starts_with(table), "{}", told(&summary));
     }
 }
